@@ -20,6 +20,7 @@ from tests.support.rows import RowMarks
 if TYPE_CHECKING:
     from bot.domain.deployment.database_url import Location
     from tests.support.core import Core
+    from tests.support.crashes import Nursery
     from tests.support.postgres_server import PostgresServer
 
 # Shared, slow machines make deadlines per example meaningless; in CI a failure must be repeatable.
@@ -73,6 +74,23 @@ def _new_databases_are_copies() -> Iterator[None]:
 
     with new_databases_are_copies():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _image_processes_are_kept() -> Iterator[None]:
+    from tests.support.kept_processes import processes_kept
+
+    with processes_kept():
+        yield
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Start the process that forks bots; each test that uses it ends its own bot."""
+    from tests.support.crashes import Nursery
+
+    with Nursery() as nursery:
+        yield nursery
 
 
 @pytest.fixture

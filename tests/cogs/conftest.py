@@ -23,12 +23,13 @@ from cogs.ui import initial_response
 from tests.support.discord_core import Core, opened_core
 from tests.support.discord_stage import RunningClock, Stage
 from tests.support.fakes import until
+from tests.support.kept_processes import KeepingImagePool
 
 
 @pytest.fixture
 async def image_pool() -> AsyncGenerator[ImagePool]:
-    """Provide a pool for this test's event loop; it starts a process only when one is needed."""
-    image_pool = ImagePool()
+    """Provide a pool for this test's event loop; it starts a process only when one is needed and none was kept."""
+    image_pool = KeepingImagePool()
     yield image_pool
     await image_pool.close()
 

@@ -20,11 +20,11 @@ from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 from discord import Locale
 
-from bot.media.image_pool import ImagePool
 from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
 from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, language_for, translations_of, use_locale
 from sandbox.discord.rules import ApiError, check_command
 from tests.support.discord_core import opened_core
+from tests.support.kept_processes import KeepingImagePool
 from tests.support.translation_rules import Entry, Key, complaints, filled, names
 
 TAGS = [tag for tag in LANGUAGES if tag != ENGLISH]
@@ -325,7 +325,7 @@ def test_the_catalogues_are_what_the_source_says_and_what_is_compiled(
 @pytest.fixture
 async def registered(tmp_path: Path) -> AsyncGenerator[list[dict[str, Any]]]:
     """Return all commands of the real bot, as sent to Discord."""
-    image_pool = ImagePool()
+    image_pool = KeepingImagePool()
     async with opened_core(tmp_path, image_pool, slots=1) as core:
         tree = core.bot.tree
         await core.bot._add_commands()

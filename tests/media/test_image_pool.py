@@ -23,6 +23,7 @@ from bot.media.image_pool import ImagePool
 from tests.support import image_samples as samples
 from tests.support.child_processes import child_processes
 from tests.support.fakes import until
+from tests.support.kept_processes import KeepingImagePool
 
 IS_LINUX = sys.platform == "linux"
 FORMATS = ["PNG", "JPEG", "WEBP"]
@@ -31,9 +32,18 @@ TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 @pytest.fixture
 async def image_pool() -> AsyncIterator[ImagePool]:
-    image_pool = ImagePool(limit_seconds=300)  # however busy the machine is
+    """Provide a pool for tests of what becomes of an image: its processes may be those of an earlier test."""
+    image_pool = KeepingImagePool(limit_seconds=300)  # however busy the machine is
     yield image_pool
     await image_pool.close()
+
+
+@pytest.fixture
+async def new_pool() -> AsyncIterator[ImagePool]:
+    """Provide a pool for tests of its processes."""
+    new_pool = ImagePool(limit_seconds=300)
+    yield new_pool
+    await new_pool.close()
 
 
 def workers() -> list[psutil.Process]:
@@ -474,27 +484,25 @@ async def test_the_limit_of_50_megapixels_is_exact(
 # -- the processes ----------------------------------------------------------------------------------------
 
 
-async def test_many_small_images_at_once_share_two_processes(image_pool: ImagePool) -> None:
+async def test_many_small_images_at_once_share_two_processes(new_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(300, 300), "PNG")
-    results = await asyncio.gather(*(image_pool.clean_input(data, "a.png") for _ in range(30)))
+    results = await asyncio.gather(*(new_pool.clean_input(data, "a.png") for _ in range(30)))
     assert [(result.width, result.height) for result in results] == [(300, 300)] * 30
     assert 1 <= len(workers()) <= 2
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
-async def test_a_result_is_checked_in_a_process_and_posted_without_one(
-    image_pool: ImagePool, image_format: str
-) -> None:
+async def test_a_result_is_checked_in_a_process_and_posted_without_one(new_pool: ImagePool, image_format: str) -> None:
     data = samples.encode(samples.noise(300, 200), image_format)
-    checked = await image_pool.check_result(data)
+    checked = await new_pool.check_result(data)
     assert checked == (f"image/{image_format.lower()}", 300, 200)
     assert len(workers()) == 1
-    assert (await image_pool.shrink_to(data, 10_000_000)).data == data
+    assert (await new_pool.shrink_to(data, 10_000_000)).data == data
     assert len(workers()) == 1
 
 
 @pytest.mark.f42
-async def test_a_png_with_correct_checksums_and_wrong_pixels_is_refused(image_pool: ImagePool) -> None:
+async def test_a_png_with_correct_checksums_and_wrong_pixels_is_refused(new_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(60, 40), "PNG")
     start = data.index(b"IDAT")
     length = int.from_bytes(data[start - 4 : start], "big")
@@ -502,22 +510,22 @@ async def test_a_png_with_correct_checksums_and_wrong_pixels_is_refused(image_po
         chunk = b"IDAT" + pixels
         whole = len(pixels).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
         with pytest.raises(MediaError):
-            await image_pool.check_result(data[: start - 4] + whole + data[start + 4 + length + 4 :])
+            await new_pool.check_result(data[: start - 4] + whole + data[start + 4 + length + 4 :])
 
 
-async def test_a_result_with_a_wrong_checksum_is_decoded(image_pool: ImagePool) -> None:
+async def test_a_result_with_a_wrong_checksum_is_decoded(new_pool: ImagePool) -> None:
     data = bytearray(samples.encode(samples.noise(300, 200), "PNG"))
     data[len(data) // 2] ^= 1
     with pytest.raises(MediaError):
-        await image_pool.check_result(bytes(data))
+        await new_pool.check_result(bytes(data))
     assert len(workers()) == 1
 
 
 @pytest.mark.f42
-async def test_the_event_loop_runs_while_large_images_are_encoded(image_pool: ImagePool) -> None:
+async def test_the_event_loop_runs_while_large_images_are_encoded(new_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(1500, 1000), "PNG", compress_level=0)
-    await image_pool.warm()
-    work = asyncio.gather(*(image_pool.shrink_to(data, 500_000) for _ in range(3)))
+    await new_pool.warm()
+    work = asyncio.gather(*(new_pool.shrink_to(data, 500_000) for _ in range(3)))
     began = time.thread_time()
     iterations = 0
     while not work.done():
@@ -529,18 +537,18 @@ async def test_the_event_loop_runs_while_large_images_are_encoded(image_pool: Im
     assert (time.thread_time() - began) / iterations < 0.001
 
 
-async def test_a_process_that_is_killed_is_replaced(image_pool: ImagePool) -> None:
-    await image_pool.warm()
+async def test_a_process_that_is_killed_is_replaced(new_pool: ImagePool) -> None:
+    await new_pool.warm()
     for worker in workers():
         os.kill(worker.pid, signal.SIGKILL)
-    assert (await image_pool.clean_input(samples.image("PNG"), "a")).width == 96
+    assert (await new_pool.clean_input(samples.image("PNG"), "a")).width == 96
 
 
-async def test_an_image_whose_process_is_killed_is_tried_once_more(image_pool: ImagePool) -> None:
+async def test_an_image_whose_process_is_killed_is_tried_once_more(new_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(1500, 1500), "PNG")
-    await image_pool.warm()
+    await new_pool.warm()
     (worker,) = workers()
-    work = asyncio.create_task(image_pool.shrink_to(data, 100_000))
+    work = asyncio.create_task(new_pool.shrink_to(data, 100_000))
     while worker.cpu_times().user < 0.2:
         await asyncio.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)
@@ -573,20 +581,20 @@ async def test_an_idle_process_ends_and_the_next_image_gets_another() -> None:
         await image_pool.close()
 
 
-async def test_large_images_leave_no_large_process_behind(image_pool: ImagePool) -> None:
+async def test_large_images_leave_no_large_process_behind(new_pool: ImagePool) -> None:
     large = samples.encode(samples.photo(4000, 4000), "WEBP", method=0)
     for _ in range(2):
-        await image_pool.check_result(large)
-        await image_pool.shrink_to(large, len(large) - 1)
+        await new_pool.check_result(large)
+        await new_pool.shrink_to(large, len(large) - 1)
     assert sum(worker.memory_info().rss for worker in workers()) < 160_000_000
-    assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
+    assert await new_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
 
 
 async def test_a_process_gets_no_secret_and_a_low_priority(
-    image_pool: ImagePool, monkeypatch: pytest.MonkeyPatch
+    new_pool: ImagePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISCORD_TOKEN", "canary")
-    await image_pool.warm()
+    await new_pool.warm()
     (worker,) = workers()
     assert "canary" not in str(worker.environ())
     assert worker.nice() >= 10
@@ -612,10 +620,10 @@ async def test_closing_kills_the_processes_and_fails_unfinished_work() -> None:
         await image_pool.check_result(data)
 
 
-async def test_a_cancelled_caller_does_not_disturb_others(image_pool: ImagePool) -> None:
+async def test_a_cancelled_caller_does_not_disturb_others(new_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(300, 300), "PNG")
-    checks = [asyncio.create_task(image_pool.check_result(data)) for _ in range(10)]
-    re_encodings = [asyncio.create_task(image_pool.clean_input(data, "a")) for _ in range(10)]
+    checks = [asyncio.create_task(new_pool.check_result(data)) for _ in range(10)]
+    re_encodings = [asyncio.create_task(new_pool.clean_input(data, "a")) for _ in range(10)]
     await until(workers)
     for task in (*checks[::2], *re_encodings[::2]):
         task.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,6 @@ pytestmark = pytest.mark.torture  # a minute and a half of kills and restarts; o
 
 HOURS = 3600.0
 A_MONTH = 31 * 24 * HOURS
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
 
 
 @pytest.fixture

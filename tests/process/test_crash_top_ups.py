@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,12 +13,6 @@ from tests.support.crash_scenarios import KILLED
 from tests.support.crashes import IMPATIENT, SIX_MINUTES, Nursery, World, seen, world
 
 FIFTY_CENTS = 500_000
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.torture import TortureResults, torture
+from benchmarks.torture import torture
 from tests.support.crashes import Nursery
 
 SURE = {
@@ -19,14 +19,11 @@ SURE = {
 }
 
 
-async def torn(folder: Path, *, kills: int, seed: int, webhooks: bool = False) -> TortureResults:
-    with Nursery() as nursery:
-        return await torture(nursery, folder, kills=kills, seed=seed, webhooks=webhooks)
-
-
 @pytest.mark.parametrize(("seed", "webhooks"), [(11, False), (12, True)])
-async def test_f33_nothing_is_lost_in_twenty_random_kills(tmp_path: Path, seed: int, webhooks: bool) -> None:
-    results = await torn(tmp_path, kills=10, seed=seed, webhooks=webhooks)
+async def test_f33_nothing_is_lost_in_twenty_random_kills(
+    nursery: Nursery, tmp_path: Path, seed: int, webhooks: bool
+) -> None:
+    results = await torture(nursery, tmp_path, kills=10, seed=seed, webhooks=webhooks)
     assert results.problems == []
     assert {name: getattr(results, name) for name in SURE} == SURE
     assert results.outcomes["succeeded"] > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,6 @@ DOWNTIMES = pytest.mark.parametrize(
     "down_seconds", [ONE_MINUTE, TWENTY_MINUTES, pytest.param(THREE_HOURS, marks=pytest.mark.torture)]
 )
 ANY_DOWNTIME = pytest.mark.parametrize("down_seconds", [ONE_MINUTE, TWENTY_MINUTES, THREE_HOURS])
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
 
 
 @pytest.fixture

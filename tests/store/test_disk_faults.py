@@ -332,12 +332,6 @@ async def test_f16_the_kernel_refuses_at_any_byte_and_the_next_order_works_when_
     connection.close()
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 @pytest.fixture
 async def here(nursery: Nursery, tmp_path: Path) -> AsyncIterator[World]:
     async with world(nursery, tmp_path) as here:

@@ -33,7 +33,6 @@ from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, Job
 from bot.domain.money.quota import Balance, Limits, Member, Period, Quota, QuotaSource
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
-from bot.media.image_pool import ImagePool
 from bot.providers.api_client import Timeouts
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
@@ -52,6 +51,7 @@ from sandbox.provider import SandboxProvider
 from sandbox.remote_job import RemoteJob
 from tests.support import store_samples
 from tests.support.fakes import FakeClock, FakePresenter, FullDisk, until
+from tests.support.kept_processes import KeepingImagePool
 
 ADA = Member(guild_id=1, user_id=7)
 BEN = Member(guild_id=1, user_id=8)
@@ -120,7 +120,7 @@ class Core:
         self.disk = FullDisk(self.store)
         self.images = FileBlobStore(self.directory / "pictures")
         stack.push_async_callback(self.images.close)
-        image_pool = ImagePool()
+        image_pool = KeepingImagePool()
         stack.push_async_callback(image_pool.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True, idle_seconds=2))
         session = await stack.enter_async_context(aiohttp.ClientSession(trace_configs=[self._trace()]))
