@@ -16,6 +16,7 @@ from bot.providers.pixazo import PixazoProvider
 from bot.service.execution import results
 from bot.service.maintenance.style_reader import StyleReader
 from cogs.text import job_card
+from sandbox import shelf
 from sandbox.contracts import Contract, contracts
 from sandbox.plans import LOST_ANSWER, Ending, FileTrouble, Plan, Trouble
 from sandbox.provider import SandboxProvider
@@ -28,6 +29,7 @@ from tests.support.catalogue_samples import (
     TOPAZ,
     overridden,
 )
+from tests.support.core import small_image
 from tests.support.discord_stage import Stage
 from tests.support.documented_orders import EveryField, every_field, is_image, parts_of
 from tests.support.image_samples import image, open_image
@@ -181,6 +183,7 @@ BY_VENDOR = groupby(
 async def test_every_documented_field_reaches_the_provider_by_slash_command(
     stage: Stage, sandbox: SandboxProvider, routes: list[Contract], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(shelf, "_drawn", small_image)  # or drawing them takes longer than everything else
     sandbox.styles += [{"id": f"style-{number}"} for number in range(10)]
     for contract in routes:
         model = next(model for model in CATALOGUE.models if model.path == contract.path)

@@ -25,10 +25,12 @@ from bot.settings import Settings
 from bot.store.admin.verify import verify_file
 from cogs.text import job_card
 from cogs.ui import initial_response
+from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Upload
 from sandbox.plans import Ending, How, Plan, Trouble
 from sandbox.provider import SandboxProvider
 from tests.support.child_processes import STOP_TIMEOUT_SECONDS
+from tests.support.core import small_image
 from tests.support.crashes import IMPATIENT, Nursery, audit, world
 from tests.support.fakes import until
 from tests.support.image_samples import encode, noise
@@ -143,6 +145,12 @@ async def scene(
     assert scene.discord.unknown_routes == scene.provider.violations == []
 
 
+@pytest.fixture
+def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the provider make images that take no time to draw."""
+    monkeypatch.setattr(shelf, "_drawn", small_image)
+
+
 @asynccontextmanager
 async def opened_scene(directory: Path, port: int, limits: Limits) -> AsyncIterator[Scene]:
     async with SandboxProvider(seconds_scale=0.02) as provider, LocalDiscord(limits=limits) as discord:
@@ -183,38 +191,40 @@ async def opened_scene(directory: Path, port: int, limits: Limits) -> AsyncItera
 # -- F-34: asked to stop under load --------------------------------------------------------------------------------
 
 
-async def test_f34_told_to_stop_under_load_it_ends_within_ten_seconds_and_everything_goes_on(tmp_path: Path):
-    with Nursery() as nursery:
-        async with world(nursery, tmp_path, seconds_scale=0.05) as here:
-            here.settings |= IMPATIENT
-            await here.start()
-            people = [here.discord.member(here.server, f"Member {number}") for number in range(8)]
-            here.provider.next_order(
-                *[Plan(trouble=Trouble(how=How.HANG, accepted=True))] * 3
-            )  # answers that must still arrive
-            orders = [
-                await here.discord.slash(who, here.channel, "imagine", prompt=f"{who.name} {number}")
-                for number in range(3)
-                for who in people
-            ]
-            await until(lambda: len(here.provider.orders) >= 3 and any(order.answer for order in orders))
-            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):  # see also what the program waits for in test_app.py
-                assert await here.stop(politely=True) == 0
-            ordered = len(here.provider.orders)
-            await asyncio.sleep(0.3)
-            assert len(here.provider.orders) == ordered, "it is really over"
-            here.pass_time(400)
-            await here.start()
-            await here.settled()
+async def test_f34_told_to_stop_under_load_it_ends_within_ten_seconds_and_everything_goes_on(
+    nursery: Nursery, tmp_path: Path
+):
+    async with world(nursery, tmp_path, seconds_scale=0.05) as here:
+        here.settings |= IMPATIENT
+        await here.start()
+        people = [here.discord.member(here.server, f"Member {number}") for number in range(8)]
+        here.provider.next_order(
+            *[Plan(trouble=Trouble(how=How.HANG, accepted=True))] * 3
+        )  # answers that must still arrive
+        orders = [
+            await here.discord.slash(who, here.channel, "imagine", prompt=f"{who.name} {number}")
+            for number in range(3)
+            for who in people
+        ]
+        await until(lambda: len(here.provider.orders) >= 3 and any(order.answer for order in orders))
+        async with asyncio.timeout(STOP_TIMEOUT_SECONDS):  # see also what the program waits for in test_app.py
             assert await here.stop(politely=True) == 0
-            found = audit(here)
-            assert found.problems == []
-            assert found.commands == len(orders)
+        ordered = len(here.provider.orders)
+        await asyncio.sleep(0.3)
+        assert len(here.provider.orders) == ordered, "it is really over"
+        here.pass_time(400)
+        await here.start()
+        await here.settled()
+        assert await here.stop(politely=True) == 0
+        found = audit(here)
+        assert found.problems == []
+        assert found.commands == len(orders)
 
 
 # -- F-41: every worker ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_small_images")
 async def test_f41_every_worker_that_breaks_is_started_again_and_logged_once_while_jobs_go_on(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ):
@@ -367,6 +377,7 @@ async def test_a_token_that_is_refused_is_named_by_a_process_that_goes_on(
 # -- F-58: a flood ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_small_images")
 @pytest.mark.parametrize("limits", [PATIENT_DISCORD])
 async def test_f58_a_member_who_floods_is_refused_and_others_get_their_images(scene: Scene):
     flood: list[Interaction] = []
