@@ -13,7 +13,7 @@ MAX_OBSERVED_SECONDS = 24 * 3600.0
 """A longer duration is a wrong clock's: it is not used."""
 
 _MIN_OBSERVATIONS = 5
-_RECOMPUTED_AFTER = 10
+_RECOMPUTED_AFTER = 20
 """Observations after which polling ages are computed again; each one counts while there are fewer than that."""
 
 _QUANTILES = 100
