@@ -29,7 +29,7 @@ from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.sqlite import schema as sqlite_schema
 from bot.store.store import Store
-from bot.store.tables.money import operator_costs
+from bot.store.tables.money import operator_costs, spendable
 from tests.support.databases import execute, rows, tamper
 from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits
@@ -366,8 +366,8 @@ async def test_a_job_in_doubt_counts_as_running_for_a_quarter_of_an_hour(store: 
     with pytest.raises(TooManyRunning):
         await order(store, limits=one)
     with pytest.raises(TooManyRunning):
-        await order(store, limits=one, now=NOON + operator_costs.MAX_RUNNING_IN_DOUBT)
-    await order(store, limits=one, now=NOON + operator_costs.MAX_RUNNING_IN_DOUBT + timedelta(microseconds=1))
+        await order(store, limits=one, now=NOON + spendable.MAX_RUNNING_IN_DOUBT)
+    await order(store, limits=one, now=NOON + spendable.MAX_RUNNING_IN_DOUBT + timedelta(microseconds=1))
 
 
 @pytest.mark.hostile("G-02")

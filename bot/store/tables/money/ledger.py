@@ -53,8 +53,15 @@ from bot.store.tables.money.balances import (
     totals_of_channel,
 )
 from bot.store.tables.money.limits import Terms
-from bot.store.tables.money.operator_costs import AT_RISK, NO_REPLY, cost_reached, risk_question
-from bot.store.tables.money.spendable import spendable_of_row, used, used_parameters
+from bot.store.tables.money.spendable import (
+    AT_RISK,
+    NO_REPLY,
+    cost_reached,
+    risk_question,
+    spendable_of_row,
+    used,
+    used_parameters,
+)
 
 _RUNNING = """
 SELECT count(*) FROM jobs

@@ -7,46 +7,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bot.domain.errors import MemberCostReached, OperatorCostCapReached
-from bot.domain.jobs import CHECKING_PERIOD, FailureReason, JobStatus
+from bot.domain.jobs import FailureReason, JobStatus
 from bot.domain.money.bill import LedgerJob
-from bot.domain.money.quota import CostLimit, Limits, OperatorCostLine, Period, Window
+from bot.domain.money.quota import CostLimit, Limits, OperatorCostLine
 from bot.store.core.columns import to_micros, to_moment
-from bot.store.core.connection import Connection, Row
-from bot.store.tables.money.balances import OPERATOR_ACCOUNT_ID, UTC_ZONE, utc_day
+from bot.store.core.connection import Connection
+from bot.store.tables.money.spendable import AT_RISK, NO_REPLY, risk_question
 from bot.store.tables.shared import notes
 
-MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
-"""How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
-cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
-NO_REPLY = ""
-"""The reply id of a command whose jobs are not inserted."""
-# Of a followed job whose image is made, the cost is booked already.
-IS_IN_DOUBT = "follow_until_at IS NOT NULL AND failure_reason <> 'no_usable_result'"
-# What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
-# done or are followed cost something as well. An account that was closed by `/privacy delete` counts until the day is
-# over.
-AT_RISK = f"""
-SELECT (
-        SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
-        WHERE day = :today AND account_id IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id)
-    ) AS cost,
-    (
-        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
-        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
-    ) + (
-        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
-        WHERE user_id = :user_id AND {IS_IN_DOUBT}
-    ) AS unfinished,
-    (
-        SELECT count(*) FROM jobs
-        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
-            AND (status = 'uncertain' OR unfetched_since_at IS NOT NULL)
-    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND {IS_IN_DOUBT}) AS in_doubt,
-    coalesce((
-        SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
-    ), 0) AS cost_of_all
-"""  # noqa: S608 - our own words
 _LEDGER_JOBS = """
 SELECT jobs.id, provider, model_id, remote_id, status, submitted_at, settled_usd_micros + house_usd_micros AS paid
 FROM jobs JOIN reservations ON job_id = jobs.id WHERE submitted_at >= ? ORDER BY submitted_at, jobs.id
@@ -70,31 +38,6 @@ SELECT CAST(coalesce(sum(usd_micros), 0) AS BIGINT) FROM (
     UNION ALL SELECT usd_micros, refunded_at FROM refunds
 ) AS costs WHERE created_at >= ?
 """
-
-
-def risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
-    return {
-        "user_id": user_id,
-        "reply_id": reply_id,
-        "today": utc_day(now),
-        "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
-    }
-
-
-def cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached | OperatorCostCapReached | None:
-    """Return why a member whose uncharged jobs cost something today gets no new ones until the day is over."""
-    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
-        return MemberCostReached(resets_at=today.end)
-    if risk["cost"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
-        return OperatorCostCapReached(resets_at=today.end)
-    return None
-
-
-def cost_limit_ends_at(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> datetime | None:
-    """Return until when a member gets no new jobs because of what theirs cost the operator today; None if they do."""
-    risk = connection.execute(AT_RISK, risk_question(user_id, NO_REPLY, now)).fetchone()
-    reached = cost_reached(risk, limits, Window.containing(now, Period.DAY, UTC_ZONE))
-    return None if reached is None else reached.resets_at
 
 
 def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> list[CostLimit]:

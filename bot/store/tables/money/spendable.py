@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bot.domain.jobs import DIRECT_GUILD_ID
+from bot.domain.errors import MemberCostReached, OperatorCostCapReached
+from bot.domain.jobs import CHECKING_PERIOD, DIRECT_GUILD_ID
 from bot.domain.money.quota import Cap, Limits, Member, Period, Quota, Wallet, Window
 from bot.domain.money.spendable import BindingLimit, Spendable
+from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection, Row
 from bot.store.tables.money.balances import (
     ALL_OF_MEMBER,
@@ -31,8 +33,38 @@ from bot.store.tables.money.balances import (
     window_of,
 )
 from bot.store.tables.money.limits import Terms, terms_for
-from bot.store.tables.money.operator_costs import cost_reached
 
+MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
+"""How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
+cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
+NO_REPLY = ""
+"""The reply id of a command whose jobs are not inserted."""
+# Of a followed job whose image is made, the cost is booked already.
+IS_IN_DOUBT = "follow_until_at IS NOT NULL AND failure_reason <> 'no_usable_result'"
+# What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
+# done or are followed cost something as well. An account that was closed by `/privacy delete` counts until the day is
+# over.
+AT_RISK = f"""
+SELECT (
+        SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
+        WHERE day = :today AND account_id IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id)
+    ) AS cost,
+    (
+        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    ) + (
+        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
+        WHERE user_id = :user_id AND {IS_IN_DOUBT}
+    ) AS unfinished,
+    (
+        SELECT count(*) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+            AND (status = 'uncertain' OR unfetched_since_at IS NOT NULL)
+    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND {IS_IN_DOUBT}) AS in_doubt,
+    coalesce((
+        SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+    ), 0) AS cost_of_all
+"""  # noqa: S608 - our own words
 _SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id"
 _MEMBER_ACCOUNT = """
 SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
@@ -130,6 +162,24 @@ def spendable_of_row(row: Row, *, member: Member, terms: Terms, limits: Limits, 
         wallet=wallet,
         paused_until=None if reached is None else reached.resets_at,
     )
+
+
+def risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
+    return {
+        "user_id": user_id,
+        "reply_id": reply_id,
+        "today": utc_day(now),
+        "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
+    }
+
+
+def cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached | OperatorCostCapReached | None:
+    """Return why a member whose uncharged jobs cost something today gets no new ones until the day is over."""
+    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
+        return MemberCostReached(resets_at=today.end)
+    if risk["cost"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
+        return OperatorCostCapReached(resets_at=today.end)
+    return None
 
 
 def _caps(
