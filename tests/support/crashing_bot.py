@@ -16,6 +16,7 @@ With `--warm` it imports everything once, then forks a bot for each line of JSON
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import json
 import os
@@ -173,6 +174,12 @@ def _become_the_bot(order: dict[str, Any]) -> NoReturn:
 
 
 def _serve() -> None:
+    from bot.store.postgres import reply_queue
+
+    assert reply_queue is not None, "imported for what `_hurry` changes"
+    # Or each bot looks for garbage in what it shares with the others, which copies it.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
