@@ -37,6 +37,11 @@ def prose_of(source: str) -> Iterator[tuple[int, str]]:
                 pass
 
 
+def may_have_banned_words(source: str) -> bool:
+    """Tell whether a banned word is anywhere in a file, before taking it apart, which takes longer."""
+    return bool(_BANNED.search(" ".join(source.replace("_", " ").split())))
+
+
 def banned_in(text: str) -> list[str]:
     """Return the banned words of a text, except inside quotes: there it may repeat what users read."""
     return _BANNED.findall(_QUOTED.sub("", " ".join(text.split())))
@@ -46,8 +51,8 @@ def banned_in(text: str) -> list[str]:
 def test_comments_and_names_use_plain_words(folder: str) -> None:
     found: list[str] = []
     for path in sorted((ROOT / folder).rglob("*.py")):
-        if path != Path(__file__):
-            prose = prose_of(path.read_text(encoding="utf-8"))
+        if path != Path(__file__) and may_have_banned_words(source := path.read_text(encoding="utf-8")):
+            prose = prose_of(source)
             found += [f"{path.relative_to(ROOT)}:{line}: {word}" for line, text in prose for word in banned_in(text)]
     assert found == []
 
