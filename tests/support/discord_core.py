@@ -27,7 +27,6 @@ from bot.settings import Settings
 from bot.store.store import Store
 from tests.support.discord_fakes import FakeProvider, ImageServer
 from tests.support.image_samples import image
-from tests.support.kept_processes import FontKeepingChartRenderer
 
 _T = TypeVar("_T")
 
@@ -150,7 +149,7 @@ async def opened_core(
         images = FileBlobStore(directory / "pictures")
         stack.push_async_callback(images.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True))
-        charts = FontKeepingChartRenderer()
+        charts = ChartRenderer()
         stack.push_async_callback(charts.close)
         tools = _Tools(images=images, downloader=downloader, image_pool=image_pool, charts=charts)
         core = Core(store=store, settings=settings, server=server, tools=tools, slots=slots)

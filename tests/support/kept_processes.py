@@ -1,7 +1,4 @@
-"""What is kept between tests that are not about it: image processes, and the list of fonts of those that draw charts.
-
-Starting such a process, or reading all fonts, takes longer than most tests.
-"""
+"""Image processes that outlive a test, for tests that are not about them: starting one takes longer than most tests."""
 
 from __future__ import annotations
 
@@ -11,17 +8,13 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
-from bot.charts.renderer import ChartRenderer
 from bot.media.image_pool import ImagePool
 from bot.runtime.processes.subprocess_pool import SubprocessPool, _Child
 
 _kept: defaultdict[Sequence[str], list[_Child]] = defaultdict(list)
 """Processes that wait for the next test, by the command that started them."""
-_font_lists: dict[str, bytes] = {}
-"""Files of matplotlib's cache, by name."""
 
 
 class _Process:
@@ -88,22 +81,6 @@ class KeepingImagePool(ImagePool):
                 idle_seconds=300,
                 memory_limit_bytes=lane.pool.memory_limit_bytes,
             )
-
-
-class FontKeepingChartRenderer(ChartRenderer):
-    """A chart renderer whose library finds the list of fonts that it made for an earlier test."""
-
-    def _started_pool(self) -> SubprocessPool:
-        pool = super()._started_pool()
-        assert self._folder is not None
-        for name, content in _font_lists.items():
-            (Path(self._folder) / name).write_bytes(content)
-        return pool
-
-    async def close(self) -> None:
-        if self._folder is not None and not _font_lists:
-            _font_lists.update({file.name: file.read_bytes() for file in Path(self._folder).glob("fontlist-*.json")})
-        await super().close()
 
 
 def kept_pids() -> frozenset[int]:
