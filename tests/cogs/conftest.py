@@ -25,6 +25,9 @@ from tests.support.discord_stage import RunningClock, Stage
 from tests.support.fakes import until
 from tests.support.kept_processes import KeepingImagePool
 
+SETTLE_SECONDS = 60.0
+"""On a busy machine a bot, or the process that draws charts, starts slowly."""
+
 
 @pytest.fixture
 async def image_pool() -> AsyncGenerator[ImagePool]:
@@ -71,6 +74,19 @@ async def core(
     assert verify_location(core.settings.database_url) == []
 
 
+@pytest.fixture(autouse=True)
+def _patient_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = simcord.Env._settle_internal
+
+    async def settle_soon(self: simcord.Env, **options: Any) -> None:
+        if options.get("timeout") is not None:  # the start of a bot has 5 seconds, whatever the environment says
+            options["timeout"] = max(options["timeout"], SETTLE_SECONDS)
+        await settle(self, **{"idle": 0.005, **options})
+
+    # A look at what still runs every 5 ms instead of every 50 ms, of which each command waits for one.
+    monkeypatch.setattr(simcord.Env, "_settle_internal", settle_soon)
+
+
 @pytest.fixture
 def simcord_bot(core: Core) -> Bot:
     return core.bot
@@ -82,14 +98,7 @@ async def stage(
 ) -> AsyncGenerator[Stage]:
     clock = RunningClock()
     monkeypatch.setattr(simcord_env.backend, "clock", clock)
-    simcord_env.settle_timeout = 60.0  # on a busy machine the process that draws charts starts slowly
-    settle = simcord_env._settle_internal
-
-    async def settle_soon(**options: Any) -> None:
-        await settle(**{"idle": 0.005, **options})
-
-    # A look at what still runs every 5 ms instead of every 50 ms, of which each command waits for one.
-    monkeypatch.setattr(simcord_env, "_settle_internal", settle_soon)
+    simcord_env.settle_timeout = SETTLE_SECONDS
     # And a command's first answer may take longer than Discord's 3 seconds, which are tested over sockets.
     new_interaction = simcord_env.backend.new_interaction
 
