@@ -98,6 +98,10 @@ async def test_a_purchase_is_credited_once_by_its_id(store: Store) -> None:
     assert await wallet(store) == (750_000, 0)
 
 
+async def test_who_never_paid_in_has_an_empty_wallet(store: Store) -> None:
+    assert await store.wallet_of(ADA.user_id) == Wallet()
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_two_gateways_that_hear_of_purchases_at_once_credit_each_once(
     postgres: PostgresServer, seed: int

@@ -57,10 +57,10 @@ from bot.store.tables.money.spendable import (
     AT_RISK,
     NO_REPLY,
     cost_reached,
+    limit_usage,
+    limit_usage_parameters,
     risk_question,
     spendable_of_row,
-    used,
-    used_parameters,
 )
 
 _RUNNING = """
@@ -185,8 +185,8 @@ def reserve(
 
     The jobs are already inserted. A refusal must undo the whole transaction. Returns what the member may spend then.
     """
-    amounts = used_parameters(member, terms, now)
-    found = used(connection, amounts)
+    amounts = limit_usage_parameters(member, terms, now)
+    found = limit_usage(connection, amounts)
     _check_server_is_free(member.guild_id, found["running_in_server"] - len(orders), limits)
     before = spendable_of_row(found, member=member, terms=terms, limits=limits, now=now)
     place = member.place
@@ -235,7 +235,7 @@ def check_reservation(
     now: datetime,
 ) -> None:
     """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
-    found = used(connection, used_parameters(member, terms, now))
+    found = limit_usage(connection, limit_usage_parameters(member, terms, now))
     _check_server_is_free(member.guild_id, found["running_in_server"], limits)
     before = spendable_of_row(found, member=member, terms=terms, limits=limits, now=now)
     refusal = _refusal(connection, amounts_usd_micros, before, reply_id=NO_REPLY, member=member, limits=limits, now=now)

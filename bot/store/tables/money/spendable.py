@@ -89,7 +89,7 @@ def _day_of(account: str) -> str:
 
 
 # One row. The id of a channel, category or server is NULL where it has no cap, and then nothing is summed.
-_USED = f"""
+_LIMIT_USAGE = f"""
 SELECT of_member.*,
     of_channel.held AS channel_held, of_channel.spent AS channel_spent,
     of_category.held AS category_held, of_category.spent AS category_spent,
@@ -124,12 +124,12 @@ FROM (SELECT {BALANCE_COLUMNS} FROM {totals_of_accounts(ALL_OF_MEMBER, "window")
 def spendable(connection: Connection, member: Member, *, limits: Limits, now: datetime) -> Spendable:
     """Return what the member may spend now in the server, and what every limit leaves."""
     terms = terms_for(connection, member, default=limits.default_quota_of(member.guild_id))
-    row = used(connection, used_parameters(member, terms, now))
+    row = limit_usage(connection, limit_usage_parameters(member, terms, now))
     return spendable_of_row(row, member=member, terms=terms, limits=limits, now=now)
 
 
-def used_parameters(member: Member, terms: Terms, now: datetime) -> dict[str, Any]:
-    """Return the windows and owners of all limits of a member, as parameters of `used` and of an admission."""
+def limit_usage_parameters(member: Member, terms: Terms, now: datetime) -> dict[str, Any]:
+    """Return the windows and owners of all limits of a member, as parameters of `limit_usage` and of an admission."""
     place = member.place
     return {
         **balance_parameters(member, window_of(terms, terms.quota, now)),
@@ -143,13 +143,13 @@ def used_parameters(member: Member, terms: Terms, now: datetime) -> dict[str, An
     }
 
 
-def used(connection: Connection, parameters: Mapping[str, Any]) -> Row:
+def limit_usage(connection: Connection, parameters: Mapping[str, Any]) -> Row:
     """Return what is spent and reserved within every limit, the accounts, and the jobs that run in the server."""
-    return connection.execute(_USED, parameters).fetchone()
+    return connection.execute(_LIMIT_USAGE, parameters).fetchone()
 
 
 def spendable_of_row(row: Row, *, member: Member, terms: Terms, limits: Limits, now: datetime) -> Spendable:
-    """Return what a member may spend by the row of `used`."""
+    """Return what a member may spend by the row of `limit_usage`."""
     today = Window.containing(now, Period.DAY, UTC_ZONE)
     reached = cost_reached(row, limits, today)
     wallet = Wallet()
