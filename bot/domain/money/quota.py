@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
@@ -42,21 +43,7 @@ class Window:
     @classmethod
     def containing(cls, moment: datetime, period: Period, time_zone: ZoneInfo) -> Window:
         """Return the calendar period around `moment`, in local time: a day may have 23 or 25 hours."""
-        local = moment.astimezone(time_zone)
-        # When the clock is set back over midnight, the day begins at the first of its two midnights (fold=0).
-        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
-        match period:
-            case Period.DAY:
-                first, following = midnight, midnight + timedelta(days=1)
-            case Period.WEEK:
-                first = midnight - timedelta(days=midnight.weekday())
-                following = first + timedelta(days=7)
-            case Period.MONTH:
-                first = midnight.replace(day=1)
-                following = (first + timedelta(days=32)).replace(day=1)
-            case _:
-                assert_never(period)
-        return cls(start=_local_to_utc(first, time_zone), end=_local_to_utc(following, time_zone))
+        return _calendar_window(moment.astimezone(UTC), period, time_zone)
 
     def before(self, period: Period, time_zone: ZoneInfo) -> Window:
         """Return the calendar period that ends where this one starts."""
@@ -79,6 +66,26 @@ class Window:
             hours.append(Window(start=start, end=min(start + timedelta(hours=1), self.end)))
             start = hours[-1].end
         return tuple(hours)
+
+
+@lru_cache(maxsize=64)
+def _calendar_window(moment: datetime, period: Period, time_zone: ZoneInfo) -> Window:
+    """Return the calendar period around a moment in UTC; cached, because the limits of an order share most windows."""
+    local = moment.astimezone(time_zone)
+    # When the clock is set back over midnight, the day begins at the first of its two midnights (fold=0).
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+    match period:
+        case Period.DAY:
+            first, following = midnight, midnight + timedelta(days=1)
+        case Period.WEEK:
+            first = midnight - timedelta(days=midnight.weekday())
+            following = first + timedelta(days=7)
+        case Period.MONTH:
+            first = midnight.replace(day=1)
+            following = (first + timedelta(days=32)).replace(day=1)
+        case _:
+            assert_never(period)
+    return Window(start=_local_to_utc(first, time_zone), end=_local_to_utc(following, time_zone))
 
 
 def _local_to_utc(naive: datetime, time_zone: ZoneInfo) -> datetime:
