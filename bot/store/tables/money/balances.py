@@ -57,12 +57,12 @@ QUOTA_HELD = "held_usd_micros - wallet_held_usd_micros"
 QUOTA_SPENT = "settled_usd_micros - wallet_settled_usd_micros - forgiven_usd_micros"
 """SQL for what counts against a member's quota: not what their wallet pays."""
 
-_OPEN_MEMBER_ACCOUNT = """
-SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
+OPEN_MEMBER_ACCOUNT = """
+SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
 """
 # One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
 MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
-SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
+SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id"
 _OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
 _SUMS = f"""
 SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
@@ -145,9 +145,9 @@ def sums(connection: Connection, account_id: int, window: Window) -> Row:
 def account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
     """Return the account of a member, or of the server without `user_id`; open it at the first use."""
     if user_id is None:
-        found = connection.execute(SERVER_ACCOUNT, (guild_id,)).fetchone()
+        found = connection.execute(SERVER_ACCOUNT, {"guild_id": guild_id}).fetchone()
     else:
-        found = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
+        found = connection.execute(OPEN_MEMBER_ACCOUNT, {"user_id": user_id, "guild_id": guild_id}).fetchone()
     return open_account(connection, guild_id, user_id) if found is None else int(found["id"])
 
 
@@ -260,7 +260,7 @@ def channel_was_warned(connection: Connection, guild_id: int, channel_id: int, *
 
 def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
     """Return what all members of the server together have spent and reserved."""
-    account = connection.execute(SERVER_ACCOUNT, (guild_id,)).fetchone()
+    account = connection.execute(SERVER_ACCOUNT, {"guild_id": guild_id}).fetchone()
     if account is None:
         return 0, 0
     row = sums(connection, account["id"], window)
@@ -292,7 +292,7 @@ def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *
 
     All people outside servers share one as well.
     """
-    account = connection.execute(SERVER_ACCOUNT, (guild_id,)).fetchone()
+    account = connection.execute(SERVER_ACCOUNT, {"guild_id": guild_id}).fetchone()
     settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
     return _cap_of_today(limits.operator_cap_of(guild_id), settled + cost, held, now)
 

@@ -56,8 +56,8 @@ from bot.store.tables.money.limits import Terms
 from bot.store.tables.money.spendable import (
     AT_RISK,
     NO_REPLY,
+    before_admission,
     cost_reached,
-    limit_usage,
     limit_usage_parameters,
     risk_question,
     spendable_of_row,
@@ -186,7 +186,7 @@ def reserve(
     The jobs are already inserted. A refusal must undo the whole transaction. Returns what the member may spend then.
     """
     amounts = limit_usage_parameters(member, terms, now)
-    found = limit_usage(connection, amounts)
+    found = before_admission(connection, amounts)
     _check_server_is_free(member.guild_id, found["running_in_server"] - len(orders), limits)
     before = spendable_of_row(found, member=member, terms=terms, limits=limits, now=now)
     place = member.place
@@ -235,7 +235,7 @@ def check_reservation(
     now: datetime,
 ) -> None:
     """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
-    found = limit_usage(connection, limit_usage_parameters(member, terms, now))
+    found = before_admission(connection, limit_usage_parameters(member, terms, now))
     _check_server_is_free(member.guild_id, found["running_in_server"], limits)
     before = spendable_of_row(found, member=member, terms=terms, limits=limits, now=now)
     refusal = _refusal(connection, amounts_usd_micros, before, reply_id=NO_REPLY, member=member, limits=limits, now=now)

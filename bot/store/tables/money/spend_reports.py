@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from bot.domain.money.quota import SpendLine, SpendPart, SpendReport, Window
 from bot.store.core.columns import to_json, to_micros
 from bot.store.core.connection import Connection, DialectSql
+from bot.store.tables.money.balances import SERVER_ACCOUNT
 
-_SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
 # One walk along the index for each part of the window: in SQLite, CROSS JOIN keeps the parts outside.
 _SPEND_BY_PART = DialectSql(
     sqlite="""
@@ -44,7 +44,7 @@ def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window])
 
     The parts do not overlap.
     """
-    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    account = connection.execute(SERVER_ACCOUNT, {"guild_id": guild_id}).fetchone()
     spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
     by_line: dict[tuple[int | None, int | None, str], tuple[int, int, int]] = {}
     by_part: dict[tuple[int, str], tuple[int, int]] = {}

@@ -20,9 +20,11 @@ from bot.store.tables.money.balances import (
     ALL_OF_MEMBER,
     BALANCE_COLUMNS,
     MAY_COST,
+    OPEN_MEMBER_ACCOUNT,
     OPERATOR_ACCOUNT_ID,
     OPERATOR_HELD,
     OPERATOR_SETTLED,
+    SERVER_ACCOUNT,
     UTC_ZONE,
     balance_of_row,
     balance_parameters,
@@ -65,10 +67,6 @@ SELECT (
         SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
     ), 0) AS cost_of_all
 """  # noqa: S608 - our own words
-_SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id"
-_MEMBER_ACCOUNT = """
-SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
-"""
 
 
 def _sums(totals: str) -> str:
@@ -88,24 +86,24 @@ def _day_of(account: str) -> str:
     )"""  # noqa: S608 - our own words
 
 
-# One row. The id of a channel, category or server is NULL where it has no cap, and then nothing is summed.
-_LIMIT_USAGE = f"""
-SELECT of_member.*,
+_USAGE_COLUMNS = f"""
+    of_member.*,
     of_channel.held AS channel_held, of_channel.spent AS channel_spent,
     of_category.held AS category_held, of_category.spent AS category_spent,
     of_server.held AS server_held, of_server.spent AS server_spent,
     server_today.held AS server_held_today, server_today.spent AS server_spent_today,
-    server_today.cost + ({MAY_COST} AND server_account_id = ({_SERVER_ACCOUNT})) AS server_cost_today,
+    server_today.cost + ({MAY_COST} AND server_account_id = ({SERVER_ACCOUNT})) AS server_cost_today,
     today.held AS held_today, today.spent AS spent_today, today.cost AS cost_of_all,
     today.cost + ({MAY_COST}) AS cost_today,
     wallets.available_usd_micros AS wallet_available, wallets.held_usd_micros AS wallet_held,
     (
         SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
         WHERE day = :today AND account_id IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id)
-    ) AS cost,
-    ({_MEMBER_ACCOUNT}) AS member_account_id, ({_SERVER_ACCOUNT}) AS server_account_id,
-    (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
-FROM (SELECT {BALANCE_COLUMNS} FROM {totals_of_accounts(ALL_OF_MEMBER, "window")}) AS of_member
+    ) AS cost
+"""  # noqa: S608 - our own words
+# One row. The id of a channel, category or server is NULL where it has no cap, and then nothing is summed.
+_USAGE = f"""
+    (SELECT {BALANCE_COLUMNS} FROM {totals_of_accounts(ALL_OF_MEMBER, "window")}) AS of_member
     CROSS JOIN {_sums(totals_of_channel(":capped_channel_id", "channel"))} AS of_channel
     CROSS JOIN {_sums(totals_of_channel(":capped_category_id", "category"))} AS of_category
     CROSS JOIN {
@@ -115,21 +113,28 @@ FROM (SELECT {BALANCE_COLUMNS} FROM {totals_of_accounts(ALL_OF_MEMBER, "window")
         )
     )
 } AS of_server
-    CROSS JOIN {_day_of(f"({_SERVER_ACCOUNT})")} AS server_today
+    CROSS JOIN {_day_of(f"({SERVER_ACCOUNT})")} AS server_today
     CROSS JOIN {_day_of(str(OPERATOR_ACCOUNT_ID))} AS today
     LEFT JOIN wallets ON wallets.user_id = :user_id
+"""  # noqa: S608
+_LIMIT_USAGE = f"SELECT {_USAGE_COLUMNS} FROM {_USAGE}"  # noqa: S608
+# The jobs are counted in the index alone. There may be a thousand, so cards do not count them.
+_BEFORE_ADMISSION = f"""
+SELECT {_USAGE_COLUMNS}, ({OPEN_MEMBER_ACCOUNT}) AS member_account_id, ({SERVER_ACCOUNT}) AS server_account_id,
+    (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
+FROM {_USAGE}
 """  # noqa: S608
 
 
 def spendable(connection: Connection, member: Member, *, limits: Limits, now: datetime) -> Spendable:
     """Return what the member may spend now in the server, and what every limit leaves."""
     terms = terms_for(connection, member, default=limits.default_quota_of(member.guild_id))
-    row = limit_usage(connection, limit_usage_parameters(member, terms, now))
+    row = connection.execute(_LIMIT_USAGE, limit_usage_parameters(member, terms, now)).fetchone()
     return spendable_of_row(row, member=member, terms=terms, limits=limits, now=now)
 
 
 def limit_usage_parameters(member: Member, terms: Terms, now: datetime) -> dict[str, Any]:
-    """Return the windows and owners of all limits of a member, as parameters of `limit_usage` and of an admission."""
+    """Return the windows and owners of all limits of a member, as parameters of the statements about them."""
     place = member.place
     return {
         **balance_parameters(member, window_of(terms, terms.quota, now)),
@@ -143,13 +148,13 @@ def limit_usage_parameters(member: Member, terms: Terms, now: datetime) -> dict[
     }
 
 
-def limit_usage(connection: Connection, parameters: Mapping[str, Any]) -> Row:
+def before_admission(connection: Connection, parameters: Mapping[str, Any]) -> Row:
     """Return what is spent and reserved within every limit, the accounts, and the jobs that run in the server."""
-    return connection.execute(_LIMIT_USAGE, parameters).fetchone()
+    return connection.execute(_BEFORE_ADMISSION, parameters).fetchone()
 
 
 def spendable_of_row(row: Row, *, member: Member, terms: Terms, limits: Limits, now: datetime) -> Spendable:
-    """Return what a member may spend by the row of `limit_usage`."""
+    """Return what a member may spend by a row with the use of every limit."""
     today = Window.containing(now, Period.DAY, UTC_ZONE)
     reached = cost_reached(row, limits, today)
     wallet = Wallet()
@@ -165,6 +170,7 @@ def spendable_of_row(row: Row, *, member: Member, terms: Terms, limits: Limits, 
 
 
 def risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
+    """Return the parameters of `AT_RISK`, without the jobs of one reply."""
     return {
         "user_id": user_id,
         "reply_id": reply_id,
