@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 import time_machine
+from discord.utils import time_snowflake
 
 from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.jobs import Failure, FailureReason, JobStatus
@@ -33,6 +34,10 @@ from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, admitted, limits, running
 
 CHANGE: dict[str, Any] = {"actor_id": 1, "reason": None, "now": NOON}
+CLAIMS = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND objsubid = 1 AND datname = current_database()
+"""
 QUEUED = "SELECT reply_id FROM reply_queue WHERE worker IS NULL ORDER BY reply_id"
 
 
@@ -275,6 +280,20 @@ async def test_turns_of_all_processes_come_one_after_the_other(two: tuple[Neighb
     assert [round(wait / pause) for wait in sorted(waits)] == [0, 1, 2, 3, 4, 5]
     assert all(abs(wait - round(wait / pause) * pause) < pause / 2 for wait in waits)
     assert await two[0].store.cluster.acquire_turn("identify 1", pause=pause) == timedelta()
+
+
+async def test_the_claims_of_a_long_handover_leave_room_in_the_lock_table_of_the_server(
+    two: tuple[Neighbour, Neighbour], address: PostgresAddress
+) -> None:
+    one, other = two
+    begin_at = datetime(2026, 11, 30, tzinfo=UTC)
+    ids = [time_snowflake(begin_at + timedelta(seconds=second)) for second in range(100)]
+    for interaction_id in ids:
+        assert await one.store.cluster.claim_command(interaction_id)
+    assert rows(address, CLAIMS) == [(11,)]
+    assert [await other.store.cluster.claim_command(interaction_id) for interaction_id in ids[-11:]] == [False] * 11
+    assert await one.store.cluster.claim_command(ids[-1]), "its own claim stays its own"
+    assert not await other.store.cluster.claim_command(ids[-1])
 
 
 async def test_a_process_whose_clock_is_hours_ahead_keeps_no_other_waiting(two: tuple[Neighbour, Neighbour]) -> None:

@@ -32,6 +32,13 @@ ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason
 WHERE closings.reason <> excluded.reason AND closings.reason <> 'denied'
 """
 _CLOSE_BREAKER = "DELETE FROM closings WHERE provider = ?"
+# The claims of this connection: the other locks of the program have two numbers, and `objsubid` 2.
+_RELEASE_CLAIMS = """
+SELECT pg_advisory_unlock(interaction_id) FROM (
+    SELECT (CAST(classid AS BIGINT) << 32) | CAST(objid AS BIGINT) AS interaction_id
+    FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND pid = pg_backend_pid()
+) AS claims WHERE interaction_id < ?
+"""
 _CLAIM_COMMAND = "SELECT pg_try_advisory_lock(?)"
 _OPEN_BREAKERS = "SELECT provider, reason, closed_at FROM closings"
 _ACQUIRE_TURN = f"""
@@ -39,6 +46,13 @@ INSERT INTO turns (name, free_at) VALUES (:name, {SERVER_NOW} + :pause)
 ON CONFLICT (name) DO UPDATE SET free_at = greatest(turns.free_at, {SERVER_NOW}) + :pause
 RETURNING greatest(0, free_at - :pause - {SERVER_NOW})
 """  # noqa: S608 - no values of others
+
+
+CLAIM_KEPT = timedelta(seconds=10)
+"""How long a command stays claimed. Discord drops one that was not answered within three seconds."""
+
+_SNOWFLAKE_TIME_SHIFT = 22
+"""The bits of an id of Discord before those that say in which millisecond it was made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +108,12 @@ def open_breakers(connection: Connection) -> list[OpenBreaker]:
 
 
 def claim_command(connection: Connection, interaction_id: int) -> bool:
-    """Return whether no other process claimed the command. The claim ends with the connection of the process."""
+    """Return whether no other process claimed the command. The claim ends with the connection of the process.
+
+    Older claims of the process end here: the server keeps all of them in a table of fixed size, which every lock needs.
+    """
+    oldest_id = interaction_id - (CLAIM_KEPT // timedelta(milliseconds=1) << _SNOWFLAKE_TIME_SHIFT)
+    connection.execute(_RELEASE_CLAIMS, (oldest_id,))
     return connection.execute(_CLAIM_COMMAND, (interaction_id,)).fetchone()[0]
 
 
