@@ -12,8 +12,8 @@ from discord.ext import commands
 
 from bot.domain.jobs import JobKind, JobRequest
 from bot.service.job_service import JobService
-from bot.service.views import ReplyView
 from cogs.generate import upscale
+from cogs.generate.delivery.posted_card import posted_card
 from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.autocomplete import Choices
 from cogs.generate.ordering.order import Additions, Order
@@ -21,7 +21,6 @@ from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import job_card
 from cogs.ui import card, comparison
-from cogs.ui.attachments import images_of
 from cogs.ui.checks import account_of, server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.error_handler import DynamicComponent
@@ -147,16 +146,6 @@ class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comp
         permissions = await permissions_of(client.service, interaction)
         offers = upscale.offers(client.service, reply, permissions.permits)
         view = replace(view, upscale_usd_micros=upscale.least_usd_micros(offers))
-        layout = card.card(view, images=_shown_images(view, interaction))
+        posted = posted_card(interaction.message, view)
+        layout = card.card(view, images=posted.images, lost_images=posted.lost_images, hide_prompt=posted.hide_prompt)
         await edit_in_place(interaction, layout)
-
-
-def _shown_images(view: ReplyView, interaction: Interaction) -> list[card.ShownImage]:
-    """Return the images of the card under the names that they were attached with."""
-    posted = images_of(interaction.message) if interaction.message else []
-    return [
-        card.ShownImage(filename=file.filename, alt_text=card.alt_text(job.job))
-        for job in view.jobs
-        for file in posted
-        if card.shows_image_of(file.filename, job.job)
-    ]

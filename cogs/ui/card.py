@@ -429,7 +429,12 @@ def filename(job: Job, index: int, extension: str, *, hide_prompt: bool = False)
     """Return an ASCII filename made from the prompt unless it is hidden: `a-red-fox-2f9c41.png`."""
     words_of_prompt = [] if hide_prompt else re.findall(r"[a-z0-9]+", job.request.prompt.lower())
     slug = "-".join(words_of_prompt)[:40].strip("-") or "image"
-    return f"{slug}-{job.id[-6:]}{f'-{index + 1}' if index else ''}.{extension}"
+    return f"{slug}{filename_ending(job, index)}.{extension}"
+
+
+def filename_ending(job: Job, index: int) -> str:
+    """Return what the name of an image's file ends with before its extension: `-2f9c41`, then `-2f9c41-2`."""
+    return f"-{job.id[-6:]}{f'-{index + 1}' if index else ''}"
 
 
 def shows_image_of(filename: str, job: Job) -> bool:

@@ -10,6 +10,7 @@ from bot.domain.errors import ProviderRejected
 from cogs.text import job_card
 from tests.support.catalogue_samples import FLUX, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
+from tests.support.transport_double import TransportDouble, refused
 
 NANO = "krea/google/nano-banana-2"
 
@@ -73,6 +74,24 @@ async def test_each_member_has_one_vote_and_the_winner_is_marked(stage: Stage) -
     assert len(card.gallery) == len(card.files) == 2
     await vote(stage, stage.ada, card, 1)
     assert votes_of(card) == ["Vote · 0", "Vote · 3"]
+
+
+@pytest.mark.hostile("G-29")
+async def test_a_vote_does_not_show_the_prompt_that_discord_refused(stage: Stage) -> None:
+    blocked = [refused(400, 200000)]
+
+    async def block_once(_method: str, _path: str, has_files: bool) -> None:
+        if has_files and blocked:
+            raise blocked.pop()
+
+    TransportDouble(stage.core.bot).on_call = block_once
+    card = await compare(stage, prompt="a naughty fox")
+    await stage.until_says(card, "Completed", job_card.PROMPT_HIDDEN())
+    await vote(stage, stage.bob, card, 0)
+    assert votes_of(card) == ["Vote · 1", "Vote · 0"]
+    assert job_card.PROMPT_HIDDEN() in card.text
+    assert "naughty" not in str(card.components)
+    assert len(card.gallery) == 2
 
 
 async def test_again_orders_the_whole_comparison(stage: Stage) -> None:

@@ -14,6 +14,7 @@ from cogs.text import job_card, member_pages, moderation
 from tests.support.catalogue_samples import FLUX
 from tests.support.databases import rows
 from tests.support.discord_stage import Card, Stage
+from tests.support.transport_double import TransportDouble, refused
 
 
 async def reviewed(stage: Stage, **rule: Any) -> Any:
@@ -97,6 +98,25 @@ async def test_a_refused_image_is_never_public_and_is_charged_and_says_why(stage
     audit = (await stage.quota("audit")).text
     assert f"{stage.mo.mention} refused an image of {stage.ada.mention}" in audit
     assert "too scary" in audit
+
+
+@pytest.mark.hostile("G-29")
+async def test_a_decision_does_not_show_the_prompt_that_discord_refused_in_the_question(stage: Stage) -> None:
+    desk = await reviewed(stage)
+    blocked = [refused(400, 200000)]
+
+    async def block_once(_method: str, _path: str, has_files: bool) -> None:
+        if has_files and blocked:
+            raise blocked.pop()
+
+    TransportDouble(stage.core.bot).on_call = block_once
+    _, question = await waiting(stage, desk, prompt="a naughty fox")
+    assert job_card.PROMPT_HIDDEN() in question.text
+    await stage.press(stage.mo, question, "Approve")
+    await stage.quiet()
+    assert job_card.APPROVED_BY(who=stage.mo.mention) in question.text
+    assert job_card.PROMPT_HIDDEN() in question.text
+    assert "naughty" not in str(question.components)
 
 
 async def test_its_member_finds_it_in_their_history_and_can_only_delete_it(stage: Stage) -> None:

@@ -11,11 +11,11 @@ from discord import ui
 from bot.domain.jobs import Reply, ReviewState
 from bot.domain.texts import visible_or_none
 from bot.service.views import ReplyView
+from cogs.generate.delivery.posted_card import posted_card
 from cogs.generate.review import question
 from cogs.text import job_card
 from cogs.text.locale import use_locale
 from cogs.ui import card
-from cogs.ui.attachments import images_of
 from cogs.ui.checks import require_moderator
 from cogs.ui.client import BotClient, Interaction
 from cogs.ui.components import View
@@ -116,12 +116,13 @@ async def _show_decision(interaction: Interaction, view: ReplyView | None, *, de
     message = interaction.message
     if view is None or message is None:
         return
-    images = [
-        card.ShownImage(filename=file.filename, alt_text=card.alt_text(job.job))
-        for job in view.jobs
-        for file in images_of(message)
-        if card.shows_image_of(file.filename, job.job)
-    ]
+    posted = posted_card(message, view)
     with use_locale(view.reply.address.language):
-        layout = question.layout(view, images, decided_by=decided_by)
+        layout = question.layout(
+            view,
+            posted.images,
+            lost_images=posted.lost_images,
+            hide_prompt=posted.hide_prompt,
+            decided_by=decided_by,
+        )
     await interaction.edit_original_response(view=View(layout), allowed_mentions=NO_MENTIONS)
