@@ -39,6 +39,18 @@ async def test_a_week_is_reported_once_when_it_ends_with_chart_and_tables(stage:
     assert "changed where the weekly report is posted: not set → <#" in (await stage.quota("audit")).text
 
 
+async def test_a_report_that_is_due_is_posted_in_the_channel_that_is_chosen_meanwhile(stage: Stage) -> None:
+    old = await wants_reports(stage)
+    await stage.until_says(await stage.imagine(), "Completed")
+    next_week = datetime.now(UTC) + timedelta(days=7)
+    stage.core.service.now = lambda: next_week
+    new = stage.guild.create_text_channel("reports")
+    await stage.settings("weekly-report", channel=new)
+    await stage.core.bot.weekly_reports.post_due(next_week)
+    assert reports(stage, old) == []
+    assert len(reports(stage, new)) == 1
+
+
 class Killed(BaseException):
     """The end of the process at this moment."""
 

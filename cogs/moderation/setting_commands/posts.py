@@ -96,7 +96,8 @@ class PostSettings(SettingsCog):
         elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
             await refuse_privately(interaction, refusal)
         else:
-            await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
+            if (await self._policy(interaction)).weekly_report_channel_id is None:
+                await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
             await self._change(
                 interaction, lambda policy: replace(policy, weekly_report_channel_id=channel.id), reason, page
             )
