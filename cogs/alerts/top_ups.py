@@ -37,7 +37,7 @@ PAGE = 100
 MAX_LISTED = 20
 """Purchases that one message to the operator names."""
 
-_UNREACHABLE = (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError)
+_UNREACHABLE = (discord.HTTPException, discord.RateLimited, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class TopUps:
@@ -132,8 +132,9 @@ class TopUps:
         store, now = self._service.store, self._service.now()
         known = await store.purchase(entitlement.id)
         if known is None and entitlement.consumed:
-            self._note_unknown(entitlement.id, entitlement.user_id)
-            self._untold.set()
+            if await store.get_value(_told_note(entitlement.id)) is None:
+                self._note_unknown(entitlement.id, entitlement.user_id)
+                self._untold.set()
             return True
         credited = await store.credit(
             entitlement.id,
@@ -200,11 +201,18 @@ class TopUps:
         if unknown := dict(self._unknown):
             text = _not_in_ledger(unknown)
             if await self._operator_alerts.ask("unknown purchases", text, []):
-                self._unknown = {key: buyer for key, buyer in self._unknown.items() if key not in unknown}
+                for entitlement_id in unknown:
+                    await self._service.store.set_value(_told_note(entitlement_id), "told")
+                    del self._unknown[entitlement_id]
 
     def _note_unknown(self, entitlement_id: int, user_id: int) -> None:
         _log.warning("%s", _not_in_ledger({entitlement_id: user_id}))
         self._unknown[entitlement_id] = user_id
+
+
+def _told_note(entitlement_id: int) -> str:
+    """Return the key of the note that the operator was told of an unknown purchase."""
+    return f"unknown purchase {entitlement_id}"
 
 
 def _not_in_ledger(buyers: Mapping[int, int]) -> str:

@@ -230,6 +230,24 @@ async def test_a_consumed_purchase_that_the_ledger_does_not_know_is_not_credited
     assert "were consumed at Discord, but they are not in this ledger" in caplog.text
 
 
+async def test_the_operator_is_told_once_of_a_purchase_that_the_ledger_does_not_know(
+    stage: Stage, sku: simcord.SKUHandle
+) -> None:
+    await stage.restart()
+    person = an_operator(stage)
+    stage.env.seed_entitlement(sku, user=stage.ada, consumed=True)
+    await stage.core.bot.top_ups._read(newest_only=False)
+    await stage.until(lambda: stage.cards(person.dm_channel))
+    for _ in range(2):
+        await stage.core.bot.top_ups._read(newest_only=True)
+        await stage.core.bot.top_ups._tell()
+    await stage.restart()
+    await stage.core.bot.top_ups._read(newest_only=False)
+    await stage.core.bot.top_ups._tell()
+    [card] = stage.cards(person.dm_channel)
+    assert "they are not in this ledger" in card.text
+
+
 async def test_a_refusal_for_lack_of_quota_offers_purchases_and_another_does_not(
     stage: Stage, sku: simcord.SKUHandle
 ) -> None:
