@@ -21,7 +21,8 @@ from cogs.ui.components import Component, Layout
 
 CHART_FILE = "spending.png"
 TABLE_FILE = "spending.csv"
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA_START = re.compile(r"(^|[;\t])(?= *[-=+@\t\r\n＝＋－＠])")
+"""Where a value starts like a formula. In many countries, spreadsheets also begin a cell at each semicolon."""
 _ID_FORMULA = re.compile(r'="[0-9]+"')
 """What `_id` writes. It is harmless from anybody, because its value is the text between the quotes."""
 ROWS = 10
@@ -198,7 +199,7 @@ def _cell(value: object) -> object:
     """Return a value that no spreadsheet takes for a formula, save that of an id: others get an apostrophe in front."""
     if not isinstance(value, str) or _ID_FORMULA.fullmatch(value):
         return value
-    return f"'{value}" if value.lstrip(" ").startswith(_FORMULA_STARTS) else value
+    return _FORMULA_START.sub(r"\1'", value)
 
 
 def _usd(amount_usd_micros: int) -> str:

@@ -229,6 +229,23 @@ def test_no_cell_of_a_table_is_a_formula(start: str) -> None:
 
 
 @pytest.mark.hostile("G-18")
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("x;=cmd|' /C calc'!A0", "x;'=cmd|' /C calc'!A0"),
+        ("x; +1", "x;' +1"),
+        ("x\t@SUM(1)", "x\t'@SUM(1)"),
+        ("=1;=2", "'=1;'=2"),
+        ("a;b", "a;b"),
+    ],
+)
+def test_no_cell_is_a_formula_where_a_semicolon_or_a_tab_begins_one(name: str, cell: str) -> None:
+    spending = replace(a_spending(lines=[line(1, "flux")]), member_names={1: Label(text=name, plain="eve")})
+    (row,) = csv.DictReader(io.StringIO(report_page.tables(spending)["spending.csv"].decode(), newline=""))
+    assert row["member"] == cell
+
+
+@pytest.mark.hostile("G-18")
 async def test_a_model_in_another_spelling_is_stored_reported_and_found_under_its_id(stage: Stage) -> None:
     spellings = (FLUX, FLUX.upper(), f"  {FLUX.replace('/', ' / ')} ", "flux 1 DEV")
     for spelling in spellings:
