@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import discord
 
-from bot import app
+from bot import __version__, app
 from bot.catalogue.catalogue import Catalogue
 from bot.cli_commands import catalogue, reconcile
 from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
@@ -90,6 +90,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot that makes and edits images.")
+    parser.add_argument("--version", action="version", version=f"image-bot {__version__}")
     parser.add_argument(
         "--role",
         type=Role,
@@ -184,10 +185,11 @@ def _describe_money(settings: Settings) -> str:
     """Say what the settings may cost, so that an amount meant in cents is noticed."""
     limits = settings.limits
     most_usd_micros = limits.operator_daily_cap_usd_micros + limits.operator_cost_daily_cap_usd_micros
+    server_usd_micros = min(limits.operator_server_cap_usd_micros, limits.operator_daily_cap_usd_micros)
     quota = settings.default_quota_usd
     return (
         f"complete; a day costs you at most {format_usd(most_usd_micros)}, one server "
-        f"{format_usd(limits.operator_server_cap_usd_micros)}; a member may spend {format_usd(quota)} a "
+        f"{format_usd(server_usd_micros)}; a member may spend {format_usd(quota)} a "
         f"{settings.default_quota_period} unless a server's moderators set another quota"
     )
 

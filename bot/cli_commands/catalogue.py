@@ -145,9 +145,11 @@ async def _proposed(settings: Settings, changes: Sequence[RecordedChange]) -> Re
 async def _decide(settings: Settings, accept: Sequence[str], keep: Sequence[str]) -> int:
     """Accept or keep what the description asks for now; where it cannot be read, what is held already."""
     recorded, _ = recorded_catalogue(settings.database_url)
+    is_read = True
     try:
         proposed: Sequence[Change] = (await _proposed(settings, recorded)).changes
     except ProviderUnavailable as error:
+        is_read = False
         print(f"the description could not be read, so only what is held already is decided: {error}")
         proposed = [_proposal(change) for change in recorded if change.state is ChangeState.HELD]
     if missing := _unmatched(accept, proposed) + _unmatched(keep, proposed):
@@ -163,10 +165,13 @@ async def _decide(settings: Settings, accept: Sequence[str], keep: Sequence[str]
         for change in decided:
             print(f"{word}, change {change.id}: {change.lines[0]}")
             print(f"    → {change.model_id}: {_price(loaded.get(change.model_id))}")
-    if not accepted and not kept:
+    if accepted or kept:
+        print("a running bot takes this over within seconds")
+    elif is_read:
         print("nothing to decide: the catalogue is up to date")
     else:
-        print("a running bot takes this over within seconds")
+        print("nothing is held, so nothing was decided")
+        return 1
     return 0
 
 

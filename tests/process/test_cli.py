@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 import threading
+import tomllib
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -22,6 +24,8 @@ from sandbox.discord import LocalDiscord
 from sandbox.plans import Trouble
 from sandbox.provider import SandboxProvider
 from tests.support.store_samples import NOON, admitted, finished, running
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 T = TypeVar("T")
 
@@ -134,6 +138,20 @@ def test_help_lists_every_call(capsys: pytest.CaptureFixture[str]):
     assert all(call in out for call in ("check", "backup", "restore", "ledger", "catalogue"))
 
 
+def test_the_version_is_one_line_that_the_changelog_dates_and_needs_no_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delenv("DISCORD_TOKEN", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    name, version = one_line(capsys.readouterr().out).split()
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (name, version) == (project["name"], project["version"])
+    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version)} · \d{{4}}-\d{{2}}-\d{{2}}$", changelog, re.MULTILINE)
+
+
 def test_an_interrupt_from_the_keyboard_is_no_failure(directory: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -181,6 +199,14 @@ def test_check_reports_each_part_as_working(outside: Outside, ledger_file: Path,
     for secret in (outside.discord.token, outside.provider.krea_key, outside.provider.pixazo_key):
         assert secret not in printed.out + printed.err
     assert outside.provider.orders == [], "nothing is bought by checking"
+
+
+def test_check_says_that_one_server_costs_no_more_than_a_day_of_all_servers(
+    outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPERATOR_SERVER_CAP_USD", "100")
+    cli.main(["check"])
+    assert "a day costs you at most $30.00, one server $25.00" in rows_of(capsys.readouterr().out)["settings"][1]
 
 
 @pytest.mark.hostile("G-03")
@@ -477,6 +503,16 @@ def test_a_description_that_cannot_be_used_changes_nothing(
     outside.provider.next_answers("openapi", *[trouble] * 5)
     assert cli.main(["catalogue", "--refresh"]) == 1
     one_line(capsys.readouterr().err)
+
+
+def test_nothing_is_called_up_to_date_while_the_description_cannot_be_read(
+    outside: Outside, capsys: pytest.CaptureFixture[str]
+):
+    outside.provider.next_answers("openapi", *[Trouble(status=500)] * 5)
+    assert cli.main(["catalogue", "--refresh", "--accept", "all"]) == 1
+    could_not, nothing = capsys.readouterr().out.splitlines()
+    assert could_not.startswith("the description could not be read, so only what is held already is decided")
+    assert nothing == "nothing is held, so nothing was decided"
 
 
 @pytest.mark.parametrize(
