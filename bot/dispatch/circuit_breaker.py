@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import StrEnum
 
 from bot.dispatch.coordinator import Coordinator
+from bot.domain.deployment.process_role import Role
 from bot.domain.errors import ProviderDenied, ProviderError
 from bot.domain.presenter import ReplyPresenter
 from bot.providers.base import Provider
@@ -125,9 +128,25 @@ class CircuitBreaker:
         """Take the right to let one order through; False if it is not due. The next one is due later."""
         if not self.may_try:
             return False
-        self._trial_at = asyncio.get_running_loop().time() + self._trial_pause_seconds
+        pause_seconds = self._trial_pause_seconds
+        if self._coordinator.role is Role.WORKER:
+            # Gateways space the trials already; the order that one of them lets through must not be too early here.
+            pause_seconds = min(pause_seconds, FIRST_TRIAL_SECONDS)
+        self._trial_at = asyncio.get_running_loop().time() + pause_seconds
         self._trial_pause_seconds = min(2 * self._trial_pause_seconds, self._max_trial_pause_seconds)
         return True
+
+    @contextmanager
+    def trial(self) -> Generator[None]:
+        """Begin a trial if one is due; it is due again when the body fails."""
+        due = self._trial_at, self._trial_pause_seconds
+        is_begun = self.begin_trial()
+        try:
+            yield
+        except BaseException:
+            if is_begun:
+                self._trial_at, self._trial_pause_seconds = due
+            raise
 
     def record_success(self) -> None:
         """Count an order that the provider answered: it took it, or said what is wrong with it."""

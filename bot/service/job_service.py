@@ -16,8 +16,8 @@ reply goes into the reply queue in the same transaction, and a worker awaits `Re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 
@@ -347,7 +347,8 @@ class JobService:
         )
         self.priority.begin(reply_id)
         try:
-            spendable = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+            with self._trials(quotes):
+                spendable = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
         except BaseException:
             self.priority.end(reply_id)
             raise
@@ -379,6 +380,18 @@ class JobService:
                 notice = f"Somebody wanted {error.model_id} ({wanted}), whose price is not known: refused."
                 self.presenter.operator_notice("no price", notice)
             raise
+
+    @contextmanager
+    def _trials(self, quotes: Sequence[Quote]) -> Generator[None]:
+        """Let no other order through to a provider that refused the last one, where another process sends them.
+
+        Where this process sends them, `JobRunner` begins the trial.
+        """
+        with ExitStack() as trials:
+            if self.role is not Role.ALL:
+                for name in {quote.provider for quote in quotes}:
+                    trials.enter_context(self._dispatchers[name].breaker.trial())
+            yield
 
     def _limiters(self, member: Member) -> tuple[tuple[SlidingWindowLimiter, int], ...]:
         return (self._member_limiter, member.user_id), (self._server_limiter, member.guild_id)

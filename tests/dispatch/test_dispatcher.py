@@ -23,6 +23,7 @@ from bot.dispatch.circuit_breaker import (
 )
 from bot.dispatch.coordinator import LocalCoordinator
 from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, OTHERS_ORDER_SECONDS, NextJob, ProviderDispatcher
+from bot.domain.deployment.process_role import Role
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderUnavailable
 from bot.domain.money.quota import Member
 from bot.domain.requester import Requester
@@ -479,6 +480,38 @@ def test_an_empty_account_stays_closed_while_reading_works_until_an_order_is_acc
             scene.breaker.record_acceptance()
             assert scene.breaker.state is BreakerState.CLOSED
             assert scene.openings == [("scripted", BreakerState.ORDERS_REFUSED)]
+
+    run_in_virtual_time(main())
+
+
+class WorkerCoordinator(LocalCoordinator):
+    """Coordination of a process that gets its orders from gateways."""
+
+    role = Role.WORKER
+
+
+@pytest.mark.hostile("G-38")
+def test_a_worker_tries_every_order_that_a_gateway_let_through_after_its_pause():
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            presenter, provider = FakePresenter(), ProbedProvider()
+            gateway, worker = (
+                CircuitBreaker(provider, coordinator=coordinator, presenter=presenter, supervisor=supervisor)
+                for coordinator in (LocalCoordinator(), WorkerCoordinator())
+            )
+            for breaker in (worker, gateway):
+                breaker.set_state(BreakerState.ORDERS_REFUSED)
+            taken: list[bool] = []
+            delay_seconds = 128.0
+            for _ in range(8 * 3600):
+                await asyncio.sleep(1)
+                if gateway.begin_trial():
+                    delay_seconds /= 2  # each order is at the worker sooner than the one before
+                    await asyncio.sleep(delay_seconds)
+                    taken.append(worker.begin_trial())
+                    assert not worker.begin_trial()
+            assert len(taken) > 5
+            assert all(taken)
 
     run_in_virtual_time(main())
 

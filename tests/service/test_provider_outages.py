@@ -13,8 +13,10 @@ from typing import cast
 import pytest
 
 from bot.dispatch import circuit_breaker
+from bot.dispatch.circuit_breaker import BreakerState
 from bot.dispatch.dispatcher import ProviderDispatcher
-from bot.domain.errors import ProviderPaused, ProviderUnavailable
+from bot.domain.deployment.process_role import Role
+from bot.domain.errors import ProviderPaused, ProviderUnavailable, QuotaExceeded
 from bot.domain.jobs import FailureReason, Job, JobStatus
 from bot.domain.money.quota import Member
 from bot.providers.base import ProviderRequest, RemoteJob
@@ -209,6 +211,33 @@ async def test_an_empty_balance_is_noticed_and_recovers_by_an_order_when_it_is_f
 
         await until(open_again)
         assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
+
+
+def refuse_orders(core: Core, *, minutes_ago: float) -> None:
+    """Make the process a gateway that has read in the database that Krea refuses our orders."""
+    core.service.role = Role.GATEWAY
+    breaker = core.parts.dispatchers["krea"].breaker
+    breaker.set_state(BreakerState.ORDERS_REFUSED, seconds_ago=60 * minutes_ago)
+
+
+@pytest.mark.hostile("G-38")
+async def test_a_gateway_lets_one_order_through_to_a_provider_that_refuses_them(core: Core):
+    refuse_orders(core, minutes_ago=6)
+    answers = await asyncio.gather(*[core.ask(f"fox {number}") for number in range(3)], return_exceptions=True)
+    assert [isinstance(answer, ProviderPaused) for answer in answers] == [False, True, True]
+    with pytest.raises(ProviderPaused):
+        await core.ask("one more")
+    assert await core.set_aside() == PRICE
+
+
+@pytest.mark.hostile("G-38")
+async def test_an_order_that_a_gateway_refuses_for_its_member_is_no_trial(tmp_path: Path):
+    async with a_core(tmp_path, quota_usd_micros=PRICE) as core:
+        refuse_orders(core, minutes_ago=6)
+        with pytest.raises(QuotaExceeded):
+            await core.ask("a fox", "a second fox")
+        await core.ask("a fox")
+        assert await core.set_aside() == PRICE
 
 
 @pytest.mark.f21
