@@ -120,7 +120,10 @@ class RemoteJob:
 
     def as_document(self) -> dict[str, Any]:
         """Return the job as a poll (or a callback) shows it."""
-        return self._as_krea() if self.contract.provider == "krea" else self._as_pixazo()
+        document = self._as_krea() if self.contract.provider == "krea" else self._as_pixazo()
+        if self.plan.states_cost and (self.succeeded or self.plan.bills_failure):
+            document["cost_usd"] = self.price_usd_micros / 1_000_000
+        return document
 
     def as_listed(self, tells_order: bool) -> dict[str, Any]:
         """Return the job as the list of jobs shows it."""
@@ -152,8 +155,6 @@ class RemoteJob:
                     document["result"] = {"error": self._message}
                 case ErrorForm.NONE:
                     pass
-        if self.plan.states_cost and self.succeeded:
-            document["cost_usd"] = self.price_usd_micros / 1_000_000
         return document
 
     def _as_pixazo(self) -> dict[str, Any]:

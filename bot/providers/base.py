@@ -74,6 +74,10 @@ class Update:
         """Return the price that the provider states, or what was reserved where it states none."""
         return reserved_usd_micros if self.cost_usd_micros is None else self.cost_usd_micros
 
+    def cost_of_failure_usd_micros(self, reserved_usd_micros: int) -> int:
+        """Return what a failed job may cost: nothing where its provider documents that such a failure is free."""
+        return self.cost_usd_micros_or(reserved_usd_micros) if self.may_be_charged else 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StylePage:

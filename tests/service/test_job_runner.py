@@ -104,6 +104,21 @@ async def test_where_a_failure_may_be_charged_the_operator_pays_and_not_the_memb
     assert await core.money() == (0, 0, operator_cost)
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_failure_whose_cost_the_provider_states_costs_the_operator_that(core: Core, *, is_late: bool):
+    plan = Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True, bills_failure=True)
+    core.sandbox.next_order(plan)
+    job = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.RUNNING)
+    if is_late:
+        core.clock.move(hours=3)
+        assert (await core.ended(job)).is_followed
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    remote.price_usd_micros, remote.word = 5_000, "failed"
+    await core.ended(job)
+    await core.unfollowed(job)
+    assert await core.money() == (0, 0, 5_000)
+
+
 async def unknown(core: Core) -> Job:
     """Return a job that has failed because the provider has not known it for a while."""
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))

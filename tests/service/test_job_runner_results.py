@@ -55,6 +55,16 @@ async def test_completed_without_a_usable_image_is_paid_by_the_operator_who_is_t
     assert core.submissions == 1
 
 
+async def test_an_unusable_image_whose_cost_the_provider_states_costs_the_operator_that(core: Core):
+    plan = Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True, file_trouble=FileTrouble.MISSING)
+    core.sandbox.next_order(plan)
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    remote.price_usd_micros, remote.word = 5_000, "completed"
+    await core.ended(job)
+    assert await core.money() == (0, 0, 5_000)
+
+
 async def unending_check(_: ImagePool, data: bytes, *, requester: Requester) -> CheckedImage:
     await asyncio.Event().wait()
     raise AssertionError(len(data), requester)

@@ -179,7 +179,8 @@ class JobRunner:
             await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_NOT_SENT)
             return True
         if job.status in _SENT and job.deadline_at is not None and job.deadline_at <= self._clock():
-            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_SENT, at_operator_cost=True)
+            failure = Failure(reason=FailureReason.INTERNAL)
+            await self.fail(job, failure, expected=_SENT, operator_cost_usd_micros=job.reserved_usd_micros)
             return True
         return False
 
@@ -399,7 +400,8 @@ class JobRunner:
                     "job %s (%s) failed at the provider (%s): %s", job.id, _who(job), update.provider_status, reason
                 )
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
-                await self.fail(job, failure, expected=_RUNNING, at_operator_cost=update.may_be_charged)
+                cost = update.cost_of_failure_usd_micros(job.reserved_usd_micros)
+                await self.fail(job, failure, expected=_RUNNING, operator_cost_usd_micros=cost)
             case JobStatus.CANCELLED:
                 cancelled = await self._store.mark_cancelled(job.id, expected=JobStatus.RUNNING, now=self._clock())
                 if cancelled is not None:
@@ -420,6 +422,7 @@ class JobRunner:
 
         Return a job that is to be followed, because its image may be there later.
         """
+        cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         try:
             images, lost_images = await self._fetch(job, update, dispatcher)
         except MediaError as error:
@@ -428,8 +431,9 @@ class JobRunner:
             self._presenter.operator_notice("no usable picture", notice)
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
             follow_until = late_until(job, dispatcher.provider) if is_worth_another_try(error) else None
-            return await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True, follow_until=follow_until)
-        cost = update.cost_usd_micros_or(job.reserved_usd_micros)
+            return await self.fail(
+                job, failure, expected=_RUNNING, operator_cost_usd_micros=cost, follow_until=follow_until
+            )
         charged = min(cost, job.reserved_usd_micros)
         if cost > charged:
             _log.error(
@@ -485,14 +489,13 @@ class JobRunner:
         failure: Failure,
         *,
         expected: Collection[JobStatus],
-        at_operator_cost: bool = False,
+        operator_cost_usd_micros: int = 0,
         follow_until: datetime | None = None,
     ) -> Job | None:
         """Move `expected` → failed and release the reservation; the operator may bear what the provider charges.
 
         Where it is not known yet whether it charges anything, the job is followed until then.
         """
-        operator_cost_usd_micros = job.reserved_usd_micros if at_operator_cost else 0
         failed = await self._store.fail(
             job.id,
             failure,

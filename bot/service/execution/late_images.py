@@ -84,7 +84,7 @@ class LateImages:
                         case JobStatus.SUCCEEDED:
                             await self._deliver(job, update, dispatcher.provider)
                         case JobStatus.FAILED:
-                            await self._end(job, job.reserved_usd_micros if update.may_be_charged else 0)
+                            await self._end(job, update.cost_of_failure_usd_micros(job.reserved_usd_micros))
                         case JobStatus.CANCELLED:
                             await self._end(job, 0)
                         case _:
