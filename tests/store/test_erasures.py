@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from bot.store.core.erasure_list import KEPT, ErasureList
 from bot.store.sqlite.backup import restore
 from bot.store.store import Store
 from tests.support.databases import execute
+from tests.support.processor_time import assert_linear
 from tests.support.store_samples import ADA, NOON, admitted, finished
 
 pytestmark = pytest.mark.hostile("G-16")
@@ -173,3 +176,41 @@ def test_the_list_survives_a_cut_off_line_and_forgets_what_is_old(erasures: Eras
     erasures.trim(NOON + KEPT + timedelta(hours=1))
     assert erasures.since(None) == [third]
     assert [json.loads(line)["member"] for line in erasures.path.read_text().split("\n") if line] == [8]
+
+
+def test_a_long_list_costs_no_more_for_each_erasure(
+    tmp_path: Path, erasures: ErasureList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    def adding(count: int) -> Callable[[], object]:
+        def add() -> None:
+            erasures.path.unlink(missing_ok=True)
+            for number in range(count):
+                erasures.add(now=NOON, user_id=number)
+
+        return add
+
+    assert_linear(adding, size=300)
+
+
+def test_a_list_is_trimmed_in_one_write(erasures: ErasureList, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(50):
+        erasures.add(now=NOON + timedelta(days=day), user_id=day)
+    erasures.withdraw(erasures.add(now=NOON + timedelta(days=60), reply_id="a"))
+    kept = erasures.since(NOON + timedelta(days=9))
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    erasures.trim(NOON + KEPT + timedelta(days=10))
+    assert len(synced) == 1
+    assert len(kept) == 40
+    assert erasures.since(None) == kept
+    assert erasures.latest() == kept[-1].at
+
+
+def test_refused_erasures_at_the_end_of_a_list_hide_none_before_them(erasures: ErasureList) -> None:
+    kept = erasures.add(now=NOON, user_id=7)
+    for _ in range(100):
+        erasures.withdraw(erasures.add(now=NOON, user_id=8))
+    assert erasures.latest() == kept.at
+    assert erasures.add(now=NOON, user_id=8).at > kept.at

@@ -10,10 +10,12 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 KEPT = timedelta(days=90)
+_END_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,19 +62,26 @@ class ErasureList:
         """
         if moment is None or moment < now - KEPT:
             return False
-        latest = max(self._entries(), default=None)
+        latest = self.latest()
         return latest is None or latest < moment
+
+    def latest(self) -> datetime | None:
+        """Return the time of the newest entry. Raises OSError."""
+        # Entries are in the order of their times. All of the file is read if its end has only withdrawn ones.
+        return max(self._entries(end_bytes=_END_BYTES) or self._entries(), default=None)
 
     def add(self, *, now: datetime, user_id: int | None = None, reply_id: str | None = None) -> Erasure:
         """Write down what is about to be erased. Raises OSError."""
-        latest = max(self._entries(), default=None)
+        latest = self.latest()
         at = now if latest is None or latest < now else latest + timedelta(microseconds=1)
-        self._append({"at": at.isoformat(), "member": user_id, "order": reply_id})
-        return Erasure(at=at, user_id=user_id, reply_id=reply_id)
+        erasure = Erasure(at=at, user_id=user_id, reply_id=reply_id)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _append(self.path, _line_of(erasure))
+        return erasure
 
     def withdraw(self, erasure: Erasure) -> None:
         """Take back an entry, because nothing was erased. Raises OSError."""
-        self._append({"withdrawn": erasure.at.isoformat()})
+        _append(self.path, _line({"withdrawn": erasure.at.isoformat()}))
 
     def since(self, moment: datetime | None) -> list[Erasure]:
         """Return what was erased after `moment`, oldest first; with None everything. Raises OSError."""
@@ -81,20 +90,22 @@ class ErasureList:
     def trim(self, now: datetime) -> None:
         """Forget entries that are older than `KEPT`. Raises OSError."""
         entries = self._entries().values()
-        if all(entry.at >= now - KEPT for entry in entries):
+        kept = [entry for entry in entries if entry.at >= now - KEPT]
+        if len(kept) == len(entries):
             return
-        shorter = ErasureList(self.path.with_name(f"{self.path.name}.new"))
-        shorter.path.unlink(missing_ok=True)
-        shorter.path.touch(0o600)
-        for entry in entries:
-            if entry.at >= now - KEPT:
-                shorter.add(now=entry.at, user_id=entry.user_id, reply_id=entry.reply_id)
-        shorter.path.replace(self.path)
+        shorter = self.path.with_name(f"{self.path.name}.new")
+        shorter.unlink(missing_ok=True)
+        _append(shorter, "".join(map(_line_of, kept)))
+        shorter.replace(self.path)
 
-    def _entries(self) -> dict[datetime, Erasure]:
+    def _entries(self, *, end_bytes: int | None = None) -> dict[datetime, Erasure]:
+        """Read all entries, or those in the last `end_bytes` of the file."""
         entries: dict[datetime, Erasure] = {}
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            with self.path.open("rb") as file:
+                if end_bytes is not None:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - end_bytes))
+                lines = file.read().splitlines()
         except FileNotFoundError:
             return {}
         for line in lines:
@@ -106,15 +117,21 @@ class ErasureList:
                     at = datetime.fromisoformat(found["at"])
                     entries[at] = Erasure(at=at, user_id=found["member"], reply_id=found["order"])
             except (ValueError, KeyError, TypeError):
-                continue  # a line that was cut off when the machine stopped
+                continue  # a line that was cut off when the machine stopped, or by `end_bytes`
         return entries
 
-    def _append(self, document: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            # It begins with a line break, in case the line before was cut off.
-            os.write(descriptor, f"\n{json.dumps(document)}".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+def _line_of(erasure: Erasure) -> str:
+    return _line({"at": erasure.at.isoformat(), "member": erasure.user_id, "order": erasure.reply_id})
+
+
+def _line(document: dict[str, Any]) -> str:
+    # It begins with a line break, in case the line before was cut off.
+    return f"\n{json.dumps(document)}"
+
+
+def _append(path: Path, lines: str) -> None:
+    with open(path, "ab", opener=partial(os.open, mode=0o600)) as file:
+        file.write(lines.encode())
+        file.flush()
+        os.fsync(file.fileno())
