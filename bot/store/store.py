@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from bot.domain.deletion import DeletedOrder
 from bot.domain.deployment.database_url import Location
@@ -51,8 +51,10 @@ from bot.store.tables.money import (
 )
 from bot.store.tables.shared import catalogue, notes, sealing
 
-_log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 
 LIST_TURN_SECONDS = 30.0
 """How long an erasure waits for another process that has the list of erasures."""
@@ -330,11 +332,11 @@ class Store(DatabaseUser):
         if self._erasures is None:
             yield None
             return
-        async with self._erasing:
-            erasure, turn = None, None
+        async with AsyncExitStack() as stack:
+            erasure = None
             try:
-                turn = await self._begin_turn(self._erasures)
-                erasure = await asyncio.to_thread(self._erasures.add, now=now, user_id=user_id, reply_id=reply_id)
+                await stack.enter_async_context(self._turn(self._erasures))
+                erasure = await _finished(self._erasures.add, now=now, user_id=user_id, reply_id=reply_id)
             except OSError:
                 _log.exception("an erasure is done but not listed, so a restored backup would bring it back")
             try:
@@ -342,24 +344,27 @@ class Store(DatabaseUser):
             except StillUnderWay:
                 await self._withdraw(erasure)
                 raise
-            finally:
-                if turn is not None:
-                    self._erasures.end_turn(turn)
 
-    @staticmethod
-    async def _begin_turn(erasures: ErasureList) -> int:
-        """Wait until no other process has the list. Raises OSError if one has it for too long."""
-        for _ in range(int(LIST_TURN_SECONDS / LIST_PAUSE_SECONDS)):
-            if (turn := erasures.begin_turn()) is not None:
-                return turn
-            await asyncio.sleep(LIST_PAUSE_SECONDS)
-        raise OSError(f"another process has had {erasures.path} for {LIST_TURN_SECONDS:.0f} s")
+    @asynccontextmanager
+    async def _turn(self, erasures: ErasureList) -> AsyncGenerator[None]:
+        """Have the list, which no other process has meanwhile. Raises OSError if one has it for too long."""
+        async with self._erasing:
+            for _ in range(int(LIST_TURN_SECONDS / LIST_PAUSE_SECONDS)):
+                if (turn := erasures.begin_turn()) is not None:
+                    break
+                await asyncio.sleep(LIST_PAUSE_SECONDS)
+            else:
+                raise OSError(f"another process has had {erasures.path} for {LIST_TURN_SECONDS:.0f} s")
+            try:
+                yield
+            finally:
+                erasures.end_turn(turn)
 
     async def _withdraw(self, erasure: Erasure | None) -> None:
         if self._erasures is None or erasure is None:
             return
         try:
-            await asyncio.to_thread(self._erasures.withdraw, erasure)
+            await _finished(self._erasures.withdraw, erasure)
         except OSError:
             _log.exception("a refused erasure is still listed")
 
@@ -370,19 +375,15 @@ class Store(DatabaseUser):
         """
         if self._erasures is None:
             return 0, 0
-        async with self._erasing:
-            turn = await self._begin_turn(self._erasures)
-            try:
-                missing = await asyncio.to_thread(self._erasures.since, await self._last_erasure_at())
-                for done, erasure in enumerate(missing):
-                    try:
-                        await self._repeat_erasure(erasure, now=now)
-                    except StillUnderWay:
-                        # The later ones wait as well: the database remembers one moment up to which all are done.
-                        return done, len(missing) - done
-                await asyncio.to_thread(self._erasures.trim, now)
-            finally:
-                self._erasures.end_turn(turn)
+        async with self._turn(self._erasures):
+            missing = await asyncio.to_thread(self._erasures.since, await self._last_erasure_at())
+            for done, erasure in enumerate(missing):
+                try:
+                    await self._repeat_erasure(erasure, now=now)
+                except StillUnderWay:
+                    # The later ones wait as well: the database remembers one moment up to which all are done.
+                    return done, len(missing) - done
+            await _finished(self._erasures.trim, now)
         if missing:
             await self.database.overwrite_forgotten()
         return len(missing), 0
@@ -471,6 +472,16 @@ class Store(DatabaseUser):
     remove_value = writes(notes.remove)
     claim_turn = writes(notes.claim_turn)
     claim_notice = writes(notes.claim_notice)
+
+
+async def _finished(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work on a thread, and wait until it has ended also when cancelled: it needs the caller's turn."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def _spans(last_id: int) -> Iterator[tuple[int, int]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,11 @@ from bot.runtime.trusted_clock import TrustedClock
 from bot.service.maintenance.retention import Retention
 from bot.store import store as store_module
 from bot.store.admin.verify import verify_location
-from bot.store.core.erasure_list import KEPT, ErasureList
+from bot.store.core.erasure_list import KEPT, Erasure, ErasureList
 from bot.store.sqlite.backup import restore
 from bot.store.store import Store
 from tests.support.databases import execute
+from tests.support.fakes import until
 from tests.support.processor_time import assert_linear
 from tests.support.store_samples import ADA, NOON, admitted, finished
 
@@ -94,6 +97,32 @@ async def test_on_either_engine_the_database_knows_which_erasures_it_lacks(
         await store.set_delivery(running.id, Delivery.DELIVERED)
         assert await store.repeat_erasures(now=NOON) == (1, 0)
         assert await prompts(store, reply, running) == ["", ""]
+
+
+async def test_an_erasure_that_is_cancelled_lets_other_processes_have_the_list(
+    tmp_path: Path, erasures: ErasureList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_adding, may_add = threading.Event(), threading.Event()
+    add = erasures.add
+
+    def slow_add(**entry: Any) -> Erasure:
+        is_adding.set()
+        may_add.wait()
+        return add(**entry)
+
+    monkeypatch.setattr(erasures, "add", slow_add)
+    async with await Store.open(tmp_path / "bot.sqlite3", erasures=erasures) as store:
+        erasing = asyncio.create_task(store.forget_member(ADA.user_id, now=NOON))
+        await until(is_adding.is_set)
+        erasing.cancel()
+        await asyncio.sleep(0)
+        assert ErasureList(erasures.path).begin_turn() is None, "the entry is not written yet"
+        may_add.set()
+        with pytest.raises(asyncio.CancelledError):
+            await erasing
+        turn = erasures.begin_turn()
+        assert turn is not None
+        erasures.end_turn(turn)
 
 
 async def test_processes_share_one_list_and_have_it_in_turn(location: Location, erasures: ErasureList) -> None:
