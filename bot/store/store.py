@@ -336,8 +336,12 @@ class Store(DatabaseUser):
             erasure = None
             try:
                 await stack.enter_async_context(self._turn(self._erasures))
+                latest, known_until = await asyncio.to_thread(self._erasures.latest), await self._last_erasure_at()
+                if latest is not None and (known_until is None or latest > known_until):
+                    # The database remembers one moment, up to which all erasures are done or known to wait.
+                    await self._repeat_missing(self._erasures, now=now)
                 erasure = await _finished(self._erasures.add, now=now, user_id=user_id, reply_id=reply_id)
-            except OSError:
+            except (OSError, StoreError):
                 _log.exception("an erasure is done but not listed, so a restored backup would bring it back")
             try:
                 yield erasure
@@ -371,22 +375,24 @@ class Store(DatabaseUser):
     async def repeat_erasures(self, *, now: datetime) -> tuple[int, int]:
         """Erase again what a restored backup brought back. Return how many are done, and how many wait.
 
-        They wait while a job of the member is running. Raises StoreError, OSError.
+        They wait while a job of theirs is running. Raises StoreError, OSError.
         """
         if self._erasures is None:
             return 0, 0
         async with self._turn(self._erasures):
-            missing = await asyncio.to_thread(self._erasures.since, await self._last_erasure_at())
-            for done, erasure in enumerate(missing):
-                try:
-                    await self._repeat_erasure(erasure, now=now)
-                except StillUnderWay:
-                    # The later ones wait as well: the database remembers one moment up to which all are done.
-                    return done, len(missing) - done
+            done, waiting = await self._repeat_missing(self._erasures, now=now)
             await _finished(self._erasures.trim, now)
-        if missing:
+        if done:
             await self.database.overwrite_forgotten()
-        return len(missing), 0
+        return done, waiting
+
+    async def _repeat_missing(self, erasures: ErasureList, *, now: datetime) -> tuple[int, int]:
+        known_until, waiting = await self._last_erasure_at(), await self._waiting_erasures()
+        missing = await asyncio.to_thread(erasures.since, known_until, waiting=waiting)
+        done = 0
+        for erasure in missing:
+            done += await self._repeat_erasure(erasure, now=now)
+        return done, len(missing) - done
 
     async def lacks_listed_erasures(self, *, now: datetime) -> bool:
         """Return whether the list lacks an erasure that was done: it was lost, or others write one elsewhere.
@@ -398,6 +404,7 @@ class Store(DatabaseUser):
         return await asyncio.to_thread(self._erasures.lacks, await self._last_erasure_at(), now=now)
 
     _last_erasure_at = reads(erasures.last_erasure_at)
+    _waiting_erasures = reads(erasures.waiting_erasures)
     _repeat_erasure = writes(erasures.repeat)
 
     async def kept_about(self, user_id: int) -> AsyncGenerator[tuple[str, list[dict[str, Any]]], None]:

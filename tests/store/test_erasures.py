@@ -99,6 +99,39 @@ async def test_on_either_engine_the_database_knows_which_erasures_it_lacks(
         assert await prompts(store, reply, running) == ["", ""]
 
 
+async def test_an_order_that_runs_in_the_backup_is_deleted_again_once_it_has_ended(
+    location: Location, erasures: ErasureList
+) -> None:
+    async with await Store.open(location, erasures=erasures) as store:
+        running = await admitted(store, 1_000)
+        erasures.add(now=NOON, reply_id=running.id)
+        for _ in range(2):
+            assert await store.repeat_erasures(now=NOON) == (0, 1)
+        await finished(store, running.jobs[0].id, charged_usd_micros=1_000)
+        await store.set_delivery(running.id, Delivery.DELIVERED)
+        assert await store.repeat_erasures(now=NOON) == (1, 0)
+        assert await prompts(store, running) == [""]
+        assert await store.repeat_erasures(now=NOON) == (0, 0)
+
+
+async def test_an_erasure_that_waits_for_a_job_delays_no_other_and_is_not_overtaken(
+    location: Location, erasures: ErasureList
+) -> None:
+    async with await Store.open(location, erasures=erasures) as store:
+        running = await admitted(store, 1_000)
+        bobs, bobs_new = await delivered(store, member=BOB), await delivered(store, member=BOB)
+        erasures.add(now=NOON, user_id=ADA.user_id)
+        erasures.add(now=NOON, reply_id=bobs.id)
+        # Before the sweep, a member erases something: what was restored comes first.
+        assert await store.delete_reply(bobs_new.id, actor_id=BOB.user_id, now=NOON) is not None
+        assert await prompts(store, bobs, bobs_new) == ["", ""]
+        assert await store.repeat_erasures(now=NOON) == (0, 1)
+        await finished(store, running.jobs[0].id, charged_usd_micros=1_000)
+        await store.set_delivery(running.id, Delivery.DELIVERED)
+        assert await store.repeat_erasures(now=NOON) == (1, 0)
+        assert await prompts(store, running) == [""]
+
+
 async def test_an_erasure_that_is_cancelled_lets_other_processes_have_the_list(
     tmp_path: Path, erasures: ErasureList, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -83,9 +84,10 @@ class ErasureList:
         """Take back an entry, because nothing was erased. Raises OSError."""
         _append(self.path, _line({"withdrawn": erasure.at.isoformat()}))
 
-    def since(self, moment: datetime | None) -> list[Erasure]:
-        """Return what was erased after `moment`, oldest first; with None everything. Raises OSError."""
-        return [entry for at, entry in sorted(self._entries().items()) if moment is None or at > moment]
+    def since(self, moment: datetime | None, *, waiting: Collection[datetime] = ()) -> list[Erasure]:
+        """Return what was erased after `moment` or is `waiting`, oldest first; with None everything. Raises OSError."""
+        entries = sorted(self._entries().items())
+        return [entry for at, entry in entries if moment is None or at > moment or at in waiting]
 
     def trim(self, now: datetime) -> None:
         """Forget entries that are older than `KEPT`. Raises OSError."""

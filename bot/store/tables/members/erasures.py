@@ -7,9 +7,11 @@ Synchronous functions inside the caller's transaction.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from bot.domain.deletion import DeletedOrder
+from bot.domain.errors import StillUnderWay
 from bot.store.core.columns import to_moment_or_none
 from bot.store.core.connection import Connection, Dialect
 from bot.store.core.erasure_list import Erasure
@@ -18,6 +20,7 @@ from bot.store.tables.members import deletion, privacy
 from bot.store.tables.shared import notes
 
 _LAST_ERASURE = "last erasure"
+_WAITING_ERASURES = "waiting erasures"
 _ORIGIN_KEY = "server origin"
 # The database's own number changes with pg_restore, the log's with a point-in-time recovery and a failover.
 _ORIGIN = """
@@ -44,21 +47,41 @@ def delete_reply(
     return deleted
 
 
-def repeat(connection: Connection, erasure: Erasure, *, now: datetime) -> None:
-    """Erase again what a restored backup brought back. Raises StillUnderWay while something of a member runs."""
+def repeat(connection: Connection, erasure: Erasure, *, now: datetime) -> bool:
+    """Erase again what a restored backup brought back; False, and remember to do it later, while something runs."""
+    is_done = _erase_again(connection, erasure, now=now)
+    waiting = waiting_erasures(connection) - {erasure.at}
+    if not is_done:
+        waiting |= {erasure.at}
+    notes.set_(connection, _WAITING_ERASURES, json.dumps([at.isoformat() for at in sorted(waiting)]))
+    _mark(connection, erasure)
+    return is_done
+
+
+def _erase_again(connection: Connection, erasure: Erasure, *, now: datetime) -> bool:
     if erasure.user_id is not None:
-        privacy.forget_member(connection, erasure.user_id, now=now)
+        try:
+            privacy.forget_member(connection, erasure.user_id, now=now)
+        except StillUnderWay:
+            return False
     if erasure.reply_id is not None:
         reply = jobs.reply(connection, erasure.reply_id)
         if reply is not None:
             deletion.delete_reply(connection, reply.id, actor_id=reply.user_id, now=now)
-    _mark(connection, erasure)
+            return reply.is_over
+    return True
 
 
 def last_erasure_at(connection: Connection) -> datetime | None:
     """Return the time of the newest erasure of the list that this database knows."""
     found = notes.get(connection, _LAST_ERASURE)
     return None if found is None else datetime.fromisoformat(found)
+
+
+def waiting_erasures(connection: Connection) -> frozenset[datetime]:
+    """Return the times of earlier erasures of the list that could not be repeated yet."""
+    found = notes.get(connection, _WAITING_ERASURES)
+    return frozenset(datetime.fromisoformat(at) for at in json.loads(found or "[]"))
 
 
 def _mark(connection: Connection, erasure: Erasure | None) -> None:
