@@ -19,11 +19,11 @@ from bot.domain.visibility import Action, Person, Refusal, why_refused
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import open_edit_form
 from cogs.generate.ordering.order import DEFAULT_MODEL, Order
-from cogs.generate.recipe import Made, recipe_of
+from cogs.generate.recipe import recipe_of_jobs
 from cogs.generate.remix import open_remix
 from cogs.text import job_card
 from cogs.text.locale import Phrase
-from cogs.ui import card, card_buttons, delete_question
+from cogs.ui import card, card_buttons, components, delete_question
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_account_of, server_of
 from cogs.ui.client import Interaction
@@ -83,17 +83,10 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
             case card_buttons.REMIX:
                 await open_remix(interaction, reply, self._job(reply))
             case card_buttons.RECIPE | card_buttons.RECIPE_ONE:
-                service = interaction.client.service
                 jobs = reply.jobs if self._action == card_buttons.RECIPE else (self._job(reply),)
-                made = [
-                    Made(
-                        job=job,
-                        model_label=service.model_label(job.request.model_id),
-                        sent=service.sent_options(job),
-                    )
-                    for job in jobs
-                ]
-                await respond_privately(interaction, recipe_of(made))
+                recipe = recipe_of_jobs(interaction.client.service, jobs)
+                layout = components.container(recipe.parts(), accent=card.NOTE_ACCENT)
+                await respond_privately(interaction, layout, files=recipe.files())
             case card_buttons.DELETE:
                 await self._delete(interaction, reply)
             case _:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import discord
+
 from bot.catalogue.order_text import Options, more_text
 from bot.domain.jobs import Job, JobKind, JobStatus
+from bot.service.job_service import JobService
 from cogs.text import formatting, job_card
 from cogs.text.locale import option_name
-from cogs.ui import card
-from cogs.ui.components import Layout
+from cogs.ui import components
+from cogs.ui.attachments import upload
+from cogs.ui.components import Component
 
 RECIPE_CHARACTERS = 3_500
+FILENAME = "recipe.txt"
 
 OWN_OPTIONS = {
     JobKind.IMAGINE: ("aspect_ratio", "resolution", "creativity", "style", "moodboard"),
@@ -31,13 +36,50 @@ class Made:
     sent: Options
 
 
-def recipe_of(made: Sequence[Made]) -> Layout:
-    """Lay out the commands that make the images of a card again, to copy: a line for each different one."""
-    shown = [one for one in made if one.job.status is JobStatus.SUCCEEDED] or made
-    limit = RECIPE_CHARACTERS // len(shown)
-    lines = dict.fromkeys(recipe_line(one.job, one.sent, one.model_label, limit) for one in shown)
-    models = ", ".join(dict.fromkeys(one.model_label for one in shown))
-    return card.note(f"### {job_card.RECIPE_OF(model=models)}", *(formatting.block(line, limit) for line in lines))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """The commands that make the images of a card again: as they are `shown`, to copy, and the `whole` of them."""
+
+    title: str
+    shown: Sequence[str]
+    whole: Sequence[str]
+
+    @property
+    def _is_attached(self) -> bool:
+        """Whether a code block shortens or changes a command, which is then attached as a file as well."""
+        return any(line not in shown for line, shown in zip(self.whole, self.shown, strict=True))
+
+    def parts(self) -> list[Component]:
+        """Lay out the title and the commands."""
+        parts = [components.text_display(text) for text in (f"### {self.title}", *self.shown)]
+        return [*parts, components.file(FILENAME)] if self._is_attached else parts
+
+    def files(self) -> list[discord.File]:
+        """Return new file objects for one attempt to send what `parts` refers to."""
+        return [upload("\n\n".join(self.whole).encode(), FILENAME)] if self._is_attached else []
+
+
+def recipe_of_jobs(service: JobService, jobs: Sequence[Job]) -> Recipe:
+    """Return the recipe of the images of these jobs."""
+    labels = [service.model_label(job.request.model_id) for job in jobs]
+    made = zip(jobs, labels, strict=True)
+    return recipe_of([Made(job=job, model_label=label, sent=service.sent_options(job)) for job, label in made])
+
+
+def recipe_of(made: Sequence[Made]) -> Recipe:
+    """Return the recipe with a line for each different command."""
+    listed = [one for one in made if one.job.status is JobStatus.SUCCEEDED] or made
+    limit = RECIPE_CHARACTERS // len(listed)
+    different = {recipe_line(one.job, one.sent, one.model_label): one for one in listed}
+    models = ", ".join(dict.fromkeys(one.model_label for one in listed))
+    return Recipe(
+        title=job_card.RECIPE_OF(model=models),
+        shown=[
+            formatting.block(recipe_line(one.job, one.sent, one.model_label, limit), limit)
+            for one in different.values()
+        ],
+        whole=list(different),
+    )
 
 
 def comparison_line(jobs: Sequence[Job], model_labels: Sequence[str], limit: int) -> str:
@@ -49,7 +91,7 @@ def comparison_line(jobs: Sequence[Job], model_labels: Sequence[str], limit: int
     return _command_line("/compare", request.prompt, options, limit)
 
 
-def recipe_line(job: Job, sent: Options, model_label: str, limit: int) -> str:
+def recipe_line(job: Job, sent: Options, model_label: str, limit: int | None = None) -> str:
     """Return the command that orders the same again. Only the prompt is shortened to keep within `limit` characters."""
     own_options = OWN_OPTIONS[job.request.kind]
     options: dict[str, object] = {"model": model_label}
@@ -58,20 +100,14 @@ def recipe_line(job: Job, sent: Options, model_label: str, limit: int) -> str:
         options["seed"] = job.seed
     if more := more_text({name: value for name, value in sent.items() if name not in own_options}):
         options["more"] = more
-    return _command_line(_command(job.request.kind), job.request.prompt, options, limit)
+    # /edit also takes the models that only enlarge.
+    command = "/imagine" if job.request.kind is JobKind.IMAGINE else "/edit"
+    return _command_line(command, job.request.prompt, options, limit)
 
 
-def _command_line(command: str, prompt: str, options: Mapping[str, object], limit: int) -> str:
+def _command_line(command: str, prompt: str, options: Mapping[str, object], limit: int | None) -> str:
     named = "".join(f" {option_name(name)}: {value}" for name, value in options.items())
     start = f"{command} {option_name('prompt')}: "
-    return start + formatting.shorten(prompt, max(1, limit - len(start) - len(named))) + named
-
-
-def _command(kind: JobKind) -> str:
-    match kind:
-        case JobKind.IMAGINE:
-            return "/imagine"
-        case JobKind.EDIT:
-            return "/edit"
-        case JobKind.UPSCALE:
-            return job_card.RECIPE_OF_UPSCALE()
+    if limit is not None:
+        prompt = formatting.shorten(prompt, max(1, limit - len(start) - len(named)))
+    return start + prompt + named

@@ -16,10 +16,11 @@ from bot.catalogue import order_text
 from bot.domain.errors import RequestRefused
 from bot.domain.jobs import ImageRole, Job, JobKind, Reply
 from cogs.generate.ordering.order import Additions, Order
-from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choices
+from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choices, too_long
 from cogs.generate.ordering.permissions import permissions_of
+from cogs.generate.recipe import recipe_of_jobs
 from cogs.text import job_card
-from cogs.ui import card
+from cogs.ui import card, components
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import account_of, require_account_of
 from cogs.ui.client import Interaction
@@ -37,6 +38,13 @@ async def open_remix(interaction: Interaction, reply: Reply, job: Job) -> None:
         await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
         return
     client = interaction.client
+    prompt, more = order.request.prompt, order_text.more_text(order.request.options)
+    if refusal := too_long(job_card.REMIX(), prompt=prompt, more=more):
+        recipe = recipe_of_jobs(client.service, (job,))
+        parts = [components.text_display(refusal), *recipe.parts()]
+        layout = components.container(parts, accent=card.REFUSAL_ACCENT)
+        await respond_privately(interaction, layout, files=recipe.files())
+        return
     permissions = await permissions_of(client.service, interaction)
     default_id = client.order_flow.default_model_id(order, permissions)
     choices = model_choices(client.service, permissions, order, default_model_id=default_id)

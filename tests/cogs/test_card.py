@@ -36,7 +36,7 @@ from cogs.members import usage_page
 from cogs.moderation import quota_page, report_page
 from cogs.text import audit_entries, formatting, job_card
 from cogs.text.spending import FORMER_MEMBER
-from cogs.ui import card
+from cogs.ui import card, components
 from tests.support.catalogue_samples import CATALOGUE, NANO_BANANA_2
 from tests.support.layouts import assert_fits, text_of
 from tests.support.spending_samples import a_spending
@@ -327,7 +327,8 @@ def test_any_recipe_fits(prompt: str) -> None:
     for count in (1, 4):
         jobs = [replace(a_job(prompt=prompt), seed=number) for number in range(count)]
         sent = {"negative_prompt": "x" * 400}
-        assert_fits(recipe_of([Made(job=job, model_label="Flux 1 Dev", sent=sent) for job in jobs]))
+        recipe = recipe_of([Made(job=job, model_label="Flux 1 Dev", sent=sent) for job in jobs])
+        assert_fits(components.container(recipe.parts(), accent=card.NOTE_ACCENT))
 
 
 def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> None:

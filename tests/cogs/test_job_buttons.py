@@ -384,6 +384,20 @@ async def test_the_recipe_of_several_images_has_a_line_for_each_seed(stage: Stag
     assert len(recipe.text) <= 4_000
 
 
+async def test_a_recipe_that_a_code_block_shortens_or_changes_is_attached_as_a_file(stage: Stage) -> None:
+    for prompt in ("word " * 900 + "the end", "a `red` fox"):
+        card = await completed(stage, prompt=prompt)
+        recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))
+        (file,) = recipe.files
+        assert file["filename"] == "recipe.txt"
+        assert recipe.file().decode().startswith(f"/imagine prompt: {prompt} model: Nano Banana 2 resolution: ")
+
+
+async def test_a_recipe_that_is_shown_whole_has_no_file(stage: Stage) -> None:
+    card = await completed(stage, model=FLUX)
+    assert stage.said(await stage.press(stage.ada, card, "Recipe")).files == []
+
+
 async def test_the_recipe_of_equal_images_is_told_once(stage: Stage) -> None:
     card = await completed(stage, count=2)
     recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))

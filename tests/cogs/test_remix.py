@@ -142,3 +142,32 @@ async def test_an_edit_form_takes_further_options_and_says_what_is_wrong_with_th
     assert refused.private
     assert "resolution" in refused.reason
     assert "more: resolution=9K" in refused.text
+
+
+async def test_what_is_too_long_for_a_form_is_never_ordered_in_part(stage: Stage) -> None:
+    prompt = "word " * 820 + "the end"
+    card = await completed(stage, model=NANO, prompt=prompt)
+    shown = await stage.press(stage.bob, card, "Remix")
+    assert shown.modal is None
+    refused = stage.said(shown)
+    assert refused.private
+    assert refused.text.startswith("`prompt` has 4,107 characters. Remix takes: 1 to 4,000 characters.\n### Recipe")
+    assert f"/imagine prompt: {prompt} model: Nano Banana 2" in refused.file().decode()
+
+
+async def test_long_options_reach_the_form_whole_or_not_at_all(stage: Stage) -> None:
+    for count, fits in ((22, True), (24, False)):
+        style = "+".join(f"{'s' * 80}{number:03}:0.5" for number in range(count))
+        card = await completed(stage, model=FLUX, style=style, more="guidance_scale=12")
+        shown = await stage.press(stage.bob, card, "Remix")
+        if fits:
+            assert parts_of(shown)["more"]["value"] == f"style={style}, guidance_scale=12"
+            values = {name: parts_of(shown)[name]["value"] for name in ("prompt", "more")}
+            remixed = stage.said(await stage.bob.submit_modal(shown, values))
+            await stage.until_says(remixed, "Completed")
+            assert stage.core.krea.orders[-1].body["guidance_scale"] == 12
+            assert len(stage.core.krea.orders[-1].body["styles"]) == count
+        else:
+            refused = stage.said(shown)
+            assert "`more` has 2,136 characters. Remix takes: 1 to 2,000 characters." in refused.text
+            assert f"style: {style}" in refused.text

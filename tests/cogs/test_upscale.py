@@ -79,7 +79,7 @@ async def test_an_upscaled_card_says_its_size_and_can_be_had_again_varied_and_en
     first, second = sizes_ordered(stage)
     assert first == second
     recipe = stage.said(await stage.press(stage.ada, larger, "Recipe")).text
-    assert "Upscale prompt: a red fox model: Topaz Standard seed: " in recipe
+    assert "/edit prompt: a red fox model: Topaz Standard seed: " in recipe
     assert f"width={first[0]}, height={first[1]}, model=Standard V2" in recipe
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import discord
 from discord import ui
 
+from bot.catalogue.order_text import MAX_MORE_CHARACTERS
+from bot.domain.constraints import Text
 from bot.domain.errors import BadOption, RequestRefused
 from bot.domain.jobs import JobRequest
 from bot.domain.money.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.ordering.order import Order
 from cogs.generate.ordering.permissions import Permissions
-from cogs.text import formatting, job_card
+from cogs.text import formatting, job_card, refusals
 from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui.client import Interaction
 from cogs.ui.error_handler import Form
@@ -26,8 +28,6 @@ MAX_MODELS = 25
 
 PROMPT_CHARACTERS = 4_000
 """Discord's limit of a text input in a modal."""
-
-MORE_CHARACTERS = 1_000
 
 FORM_TIMEOUT_SECONDS = 15 * 60.0
 _ANY_PROMPT = "an image of something"
@@ -67,6 +67,20 @@ def model_choices(
     return [found[model_id] for model_id in ordered[:MAX_MODELS]]
 
 
+def too_long(form: str, *, prompt: str, more: str) -> str:
+    """Return why a form of that name cannot be filled in with a prompt and options; '' if it can.
+
+    Cut texts would be ordered as they are.
+    """
+    for option, text, limit in (("prompt", prompt, PROMPT_CHARACTERS), ("more", more, MAX_MORE_CHARACTERS)):
+        if len(text) > limit:
+            fits = Text(max_characters=limit)
+            return refusals.refusal(
+                BadOption(option=option, model_label=form, reason="wrong_length", constraint=fits, length=len(text))
+            )
+    return ""
+
+
 def fitting(service: JobService, request: JobRequest) -> JobRequest | None:
     """Return the order without the options that its model does not take; None if it is not possible even so."""
     for _ in range(len(request.options) + 1):
@@ -94,7 +108,7 @@ class OrderForm(Form):
             style=discord.TextStyle.paragraph,
             max_length=PROMPT_CHARACTERS,
             custom_id=PROMPT,
-            default=prompt[:PROMPT_CHARACTERS] or None,
+            default=prompt or None,
         )
         self.add_item(ui.Label(text=prompt_label, component=self._prompt))
         self._model: ui.Select[OrderForm] = ui.Select(
@@ -106,7 +120,12 @@ class OrderForm(Form):
             ],
         )
 
-        self._more: ui.TextInput[OrderForm] = ui.TextInput(custom_id="more", required=False, max_length=MORE_CHARACTERS)
+        self._more: ui.TextInput[OrderForm] = ui.TextInput(
+            custom_id="more",
+            required=False,
+            style=discord.TextStyle.paragraph,  # a single line would lose the line breaks of a value
+            max_length=MAX_MORE_CHARACTERS,
+        )
 
     def add_model_select(self) -> None:
         """Add the select of models at this place of the form."""
@@ -115,7 +134,7 @@ class OrderForm(Form):
 
     def add_more(self, written: str) -> None:
         """Add the input of options, filled in with those that are `written`."""
-        self._more.default = written[:MORE_CHARACTERS] or None
+        self._more.default = written or None
         self.add_item(ui.Label(text=job_card.FORM_MORE(), description=job_card.FORM_MORE_HINT(), component=self._more))
 
     @property
