@@ -54,6 +54,7 @@ async def test_restoring_puts_back_an_older_state_only_when_nothing_would_be_los
     with pytest.raises(DatabaseUnusable, match=r"newer than the backup \(orders sent.*ledger entries"):
         restore(backup, path)
     assert verify_file(path) == []
+    assert list(tmp_path.glob("*restoring*")) == [], "a refusal leaves no copy"
 
 
 async def test_restoring_over_a_running_database_is_refused(path: Path, tmp_path: Path) -> None:

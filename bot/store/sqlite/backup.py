@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def restore(source: Path, target: Path) -> datetime | None:
         lock = ProcessLock(target)
     except OSError as error:
         raise StoreError(f"{target} cannot be replaced: {error.strerror}.") from error
+    copy = Path(f"{target}.restoring")
     try:
-        copy = Path(f"{target}.restoring")
         copy_database(_checked_backup(source), copy)
         with closing(connect_for_reading(copy)) as connection:
             newest_order_at = to_moment_or_none(connection.execute(_NEWEST_ORDER).fetchone()[0])
@@ -79,6 +79,8 @@ def restore(source: Path, target: Path) -> datetime | None:
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{source} could not be restored to {target}: {error}.") from error
     finally:
+        with suppress(OSError):
+            copy.unlink(missing_ok=True)  # a refusal leaves it, with every prompt
         lock.release()
 
 
