@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -164,6 +165,32 @@ async def test_a_listener_that_is_cut_off_says_so_once_and_that_it_listens_again
         "not listening for notifications of other processes: ",
         "listening for notifications of other processes again",
     ]
+
+
+async def test_a_listener_without_a_free_descriptor_tries_again(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts, listening = 0, asyncio.Event()
+
+    async def connect(target: PostgresAddress) -> psycopg.AsyncConnection:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await open_async_connection(target)
+
+    monkeypatch.setattr(listener, "_RECONNECT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(listener, "open_async_connection", connect)
+    one = listener.Listener(
+        address,
+        "x",
+        on_notification=lambda payload: None,
+        on_listening=lambda is_listening: listening.set() if is_listening else None,
+    )
+    async with asyncio.timeout(5):
+        await listening.wait()
+    await one.close()
+    assert caplog.text.count("Too many open files") == 1
 
 
 async def test_a_reply_is_in_the_queue_once_it_is_accepted_and_only_once(

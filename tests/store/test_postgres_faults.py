@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import random
 import sys
 import time
@@ -21,6 +23,7 @@ from bot.store.postgres import connection as postgres_connection
 from bot.store.postgres import database as postgres_database
 from bot.store.postgres import pool, writer
 from bot.store.postgres.connection import PostgresConnection
+from bot.store.postgres.writer import PostgresWriter
 from bot.store.store import Store
 from tests.support.databases import rows
 from tests.support.fakes import until
@@ -236,6 +239,30 @@ async def test_after_a_restart_of_the_server_the_lock_is_held_again_also_by_an_i
                     await second.lock_shared()
     finally:
         server.close()
+
+
+async def test_a_process_without_a_free_descriptor_goes_on_looking_after_its_lock(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(postgres_database, "BOT_LOCK_CHECK_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, logger=postgres_database.__name__)
+    async with await Store.open(address) as store:
+        renew, attempts = PostgresWriter.renew_bot_lock, 0
+
+        def renewed(postgres_writer: PostgresWriter) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts in {2, 3}:  # the first takes the lock
+                raise OSError(errno.EMFILE, "Too many open files")
+            renew(postgres_writer)
+
+        monkeypatch.setattr(PostgresWriter, "renew_bot_lock", renewed)
+        await store.lock_exclusively()
+        await until(lambda: attempts >= 5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is written until this bot has its lock on the database again: [Errno 24] Too many open files",
+        "this bot has its lock on the database again",
+    ]
 
 
 @pytest.mark.parametrize("is_alone", [True, False])

@@ -91,9 +91,10 @@ class PostgresDatabase:
             await asyncio.sleep(BOT_LOCK_CHECK_SECONDS)
             try:
                 await self._writer_thread.run(self._writer.renew_bot_lock)
-            except StoreError as error:
+            except Exception as error:  # also a process without free descriptors; an ended task would go unnoticed
                 if is_held:
-                    _log.error("nothing is written until this bot has its lock on the database again: %s", error)
+                    reason = self.address.hide(str(error)) or type(error).__name__
+                    _log.error("nothing is written until this bot has its lock on the database again: %s", reason)
                 is_held = False
             else:
                 if not is_held:

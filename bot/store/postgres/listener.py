@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import psycopg
-
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.store.postgres.connection import open_async_connection
 
@@ -48,9 +46,9 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except psycopg.Error as error:
+            except Exception as error:  # also a process without free descriptors; an ended task would go unnoticed
                 if not self._is_cut_off:  # said once, not at each of two attempts a second
-                    reason = self._address.hide(" ".join(str(error).split()))
+                    reason = self._address.hide(" ".join(str(error).split())) or type(error).__name__
                     _log.warning("not listening for notifications of other processes: %s", reason)
                 self._is_cut_off = True
             await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
@@ -68,7 +66,7 @@ class Listener:
             try:
                 async for notification in connection.notifies():
                     call_soon(self._on_notification, notification.payload)
-            except psycopg.Error:
+            except Exception:
                 call_soon(self._on_listening, False)
                 raise
         finally:
