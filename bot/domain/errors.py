@@ -72,6 +72,8 @@ class QuotaExceeded(RequestRefused):
     asked_usd_micros: int
     available_usd_micros: int
     """With what is in the member's wallet."""
+    limit_usd_micros: int
+    """The quota of a whole window. Where it is zero, no reset helps."""
     resets_at: datetime
     wallet_usd_micros: int = 0
 
@@ -82,6 +84,8 @@ class ChannelCapReached(RequestRefused):
 
     asked_usd_micros: int
     available_usd_micros: int
+    limit_usd_micros: int
+    """The cap of a whole window. Where it is zero, no reset helps."""
     resets_at: datetime
     channel_id: int
     """The channel or category whose cap that is."""
@@ -93,6 +97,8 @@ class ServerCapReached(RequestRefused):
 
     asked_usd_micros: int
     available_usd_micros: int
+    limit_usd_micros: int
+    """The cap of a whole window. Where it is zero, no reset helps."""
     resets_at: datetime
 
 

@@ -69,7 +69,10 @@ class Usage(commands.Cog):
         if model is None:
             permissions = await permissions_of(service, interaction)
             default = default_model_of(service, permissions.policy, kind=JobKind.IMAGINE, fallback=self._default_model)
-            await respond_privately(interaction, usage_page.models(service.offered(), default))
+            offered = service.offered()
+            # Where nothing may be ordered at all, the list is that of the other channels.
+            permitted = [model for model in offered if permissions.permits(model)] or offered
+            await respond_privately(interaction, usage_page.models(permitted, default))
         else:
             await respond_privately(interaction, usage_page.model(service.catalogue.get(model)))
 

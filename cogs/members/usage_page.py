@@ -37,20 +37,23 @@ def page(
 ) -> Layout:
     """Lay out a member's own balance and the last jobs of the period; `spendable` is None for the previous one.
 
-    `sku_ids` are what they can buy for their wallet.
+    `sku_ids` are what they can buy for their wallet; not offered where a wallet would not help.
     """
     previous = spendable is None
     title = spending.PREVIOUS_TITLE() if previous else spending.TITLE()
     lines = [f"### {title}", balance_lines(balance, spending.SOURCES, spendable=spendable)]
-    if spendable is not None and (binding := limits_left.binding(spendable)):
+    if spendable is not None and not spendable.is_helped_by_wallet:
+        sku_ids = ()
+    if spendable is not None and (binding := limits_left.binding(spendable, sells_credit=bool(sku_ids))):
         lines.append(binding)
     parts = [components.text_display("\n".join(lines))]
-    ends = spending.ENDED if previous else spending.RESETS
-    parts.append(
-        components.text_display(
-            f"-# {ends(when=formatting.moment(balance.window.end))} ({formatting.day(balance.window.end)})"
+    if previous or balance.limit_usd_micros != 0:
+        ends = spending.ENDED if previous else spending.RESETS
+        parts.append(
+            components.text_display(
+                f"-# {ends(when=formatting.moment(balance.window.end))} ({formatting.day(balance.window.end)})"
+            )
         )
-    )
     parts.append(components.separator())
     lines = [f"**{spending.JOBS()}**", *(_job_line(job, label) for job, label in jobs)]
     if not jobs:

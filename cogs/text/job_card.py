@@ -90,6 +90,7 @@ IN_HISTORY = Plural(
     "Discord does not accept the images here. You can find them in `/history`.",
 )
 READY_FOR = Phrase("{mention} your image is ready.")
+ENDED_FOR = Phrase("{mention} your order has ended.")
 SEED = Phrase("seed {seed}")
 PICTURES_GIVEN = Plural("{count} image given", "{count} images given")
 ALT_TEXT_EMPTY = Phrase("An image")

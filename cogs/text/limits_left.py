@@ -16,6 +16,7 @@ LEFT_AT_BOT = Phrase("{left} left of the bot's cap")
 
 BLOCKED = Phrase("🚫 A moderator has paused your orders here: nothing can be ordered until they lift that.")
 NO_QUOTA = Phrase("🚫 Your quota here is zero: nothing can be ordered.")
+NO_QUOTA_BUT_CREDIT = Phrase("🚫 Your quota here is zero: only credit in your wallet pays for orders.")
 PAUSED = Phrase("🚫 Your failed orders have cost the bot's operator too much today: you can order again {when}.")
 CHANNEL_CAP = Phrase("⚠️ The cap of {channel} applies: it has **{left}** left for everybody. It resets {when}.")
 SERVER_CAP = Phrase("⚠️ The cap of this server applies: it has **{left}** left for everybody. It resets {when}.")
@@ -64,10 +65,10 @@ def _has_no_quota(spendable: Spendable) -> bool:
     return has_none and spendable.wallet.available_usd_micros == 0
 
 
-def binding(spendable: Spendable) -> str:
+def binding(spendable: Spendable, *, sells_credit: bool = False) -> str:
     """Tell a member which limit leaves less than their own quota; '' if none does."""
     if _has_no_quota(spendable):
-        return NO_QUOTA()
+        return NO_QUOTA_BUT_CREDIT() if sells_credit else NO_QUOTA()
     if spendable.binding is BindingLimit.QUOTA:
         return ""
     return _said(_TO_MEMBER[spendable.binding], spendable)

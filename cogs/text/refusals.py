@@ -94,11 +94,23 @@ QUOTA_EXCEEDED = Phrase("This costs {asked} and you have {left} left. Your quota
 QUOTA_AND_WALLET_EXCEEDED = Phrase(
     "This costs {asked} and you have {left} left, {wallet} of it in your wallet. You get more {when}."
 )
+QUOTA_IS_ZERO = Phrase(
+    "This costs {asked} and you have {left} left. Your quota here is zero, so waiting does not help."
+)
+QUOTA_IS_ZERO_WITH_WALLET = Phrase(
+    "This costs {asked} and you have {left} left, all of it in your wallet: your quota here is zero."
+)
 CHEAPER = Phrase("A cheaper model may still fit: `/models` lists them by price.")
 SERVER_CAP_REACHED = Phrase("This costs {asked} and this server has {left} left for everybody. Its cap resets {when}.")
 CHANNEL_CAP_REACHED = Phrase(
     "This costs {asked} and {channel} has {left} left for everybody. Its cap resets {when}. "
     "Another channel may have more."
+)
+SERVER_CAP_IS_ZERO = Phrase(
+    "This costs {asked} and this server has {left} left for everybody. Its cap is zero, so waiting does not help."
+)
+CHANNEL_CAP_IS_ZERO = Phrase(
+    "This costs {asked} and {channel} has {left} left for everybody: its cap is zero. Another channel may have more."
 )
 OPERATOR_CAP_REACHED = Phrase("The bot has reached its spending limit for today. Please try again {when}.")
 OPERATOR_SERVER_CAP_REACHED = Phrase(
@@ -221,13 +233,15 @@ def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
         case QuotaExceeded():
             return _quota_exceeded(error)
         case ServerCapReached():
-            return SERVER_CAP_REACHED(
+            says = SERVER_CAP_REACHED if error.limit_usd_micros else SERVER_CAP_IS_ZERO
+            return says(
                 asked=format_usd(error.asked_usd_micros),
                 left=format_usd(error.available_usd_micros),
                 when=moment(error.resets_at),
             )
         case ChannelCapReached():
-            return CHANNEL_CAP_REACHED(
+            says = CHANNEL_CAP_REACHED if error.limit_usd_micros else CHANNEL_CAP_IS_ZERO
+            return says(
                 asked=format_usd(error.asked_usd_micros),
                 channel=channel(error.channel_id),
                 left=format_usd(error.available_usd_micros),
@@ -314,14 +328,16 @@ def _with_wallet(error: QuotaExceeded | OperatorServerCapReached) -> str:
 
 
 def _quota_exceeded(error: QuotaExceeded) -> str:
-    if error.wallet_usd_micros:
-        said = _with_wallet(error)
+    if error.limit_usd_micros:
+        says = QUOTA_AND_WALLET_EXCEEDED if error.wallet_usd_micros else QUOTA_EXCEEDED
     else:
-        said = QUOTA_EXCEEDED(
-            asked=format_usd(error.asked_usd_micros),
-            left=format_usd(error.available_usd_micros),
-            when=moment(error.resets_at),
-        )
+        says = QUOTA_IS_ZERO_WITH_WALLET if error.wallet_usd_micros else QUOTA_IS_ZERO
+    said = says(
+        asked=format_usd(error.asked_usd_micros),
+        left=format_usd(error.available_usd_micros),
+        wallet=format_usd(error.wallet_usd_micros),
+        when=moment(error.resets_at),
+    )
     return f"{said}\n-# {CHEAPER()}" if error.available_usd_micros > 0 else said
 
 

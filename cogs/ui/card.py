@@ -139,7 +139,8 @@ def card(
         else:
             parts = _reduced_body(view, status, images=images, form=form)
         if mention:
-            parts.insert(0, components.text_display(job_card.READY_FOR(mention=mention)))
+            ready = job_card.READY_FOR if status is JobStatus.SUCCEEDED else job_card.ENDED_FOR
+            parts.insert(0, components.text_display(ready(mention=mention)))
         if form >= Form.BARE:
             # Without the id of the job, the message could not be found again (MessageApi.posted).
             parts.extend(components.action_rows(card_buttons.last_buttons(view, status)))

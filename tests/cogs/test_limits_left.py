@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -211,6 +212,32 @@ async def test_a_log_that_only_moderators_read_is_set_without_a_warning_until_im
     assert "⚠️" not in said
     said = (await stage.settings("channels", action="allow", channel=log)).text
     assert moderation.LOG_AUDIENCES["members_who_order"](channel=f"<#{log.id}>") in said
+
+
+@pytest.mark.hostile("G-53")
+async def test_no_reset_is_promised_where_the_limit_itself_is_zero(stage: Stage) -> None:
+    limited: list[tuple[str, dict[str, Any]]] = [
+        ("set", {"member": stage.ada}),
+        ("server", {}),
+        ("channel", {"channel": stage.channel}),
+    ]
+    for command, whose in limited:
+        await stage.quota(command, amount="0", **whose)
+        refused = (await stage.imagine()).text
+        assert re.search(r"This costs \$0\.08 and .* \$0\.00 left.* is zero", refused)
+        assert "resets" not in refused
+        await stage.quota(command, amount="0.05", **whose)
+        assert re.search(r"\$0\.05 left.* resets <t:", (await stage.imagine()).text)
+        await stage.quota(command, amount="5", **whose)
+
+
+@pytest.mark.hostile("G-53")
+async def test_a_zero_quota_has_no_reset_in_usage(stage: Stage) -> None:
+    assert "Resets" in await usage(stage)
+    await stage.quota("set", member=stage.ada, amount="0")
+    said = await usage(stage)
+    assert limits_left.NO_QUOTA() in said
+    assert "Resets" not in said
 
 
 @pytest.mark.hostile("G-53")

@@ -12,7 +12,7 @@ from bot.domain.errors import StoreError
 from bot.domain.money.quota import LimitSubject, Period, Quota
 from bot.store.admin.verify import verify_location
 from cogs.alerts import top_ups
-from cogs.text import spending
+from cogs.text import limits_left, spending
 from tests.support.discord_stage import Card, Stage
 from tests.support.fakes import until
 from tests.support.transport_double import POSTED, TransportDouble, refused
@@ -237,13 +237,13 @@ async def test_the_operator_is_told_once_of_a_purchase_that_the_ledger_does_not_
     person = an_operator(stage)
     stage.env.seed_entitlement(sku, user=stage.ada, consumed=True)
     await stage.core.bot.top_ups._read(newest_only=False)
-    await stage.until(lambda: stage.cards(person.dm_channel))
+    await stage.until(lambda: stage.cards(person.dm_channel) and not stage.core.bot.top_ups._unknown)
     for _ in range(2):
         await stage.core.bot.top_ups._read(newest_only=True)
-        await stage.core.bot.top_ups._tell()
+    assert stage.core.bot.top_ups._unknown == {}
     await stage.restart()
     await stage.core.bot.top_ups._read(newest_only=False)
-    await stage.core.bot.top_ups._tell()
+    assert stage.core.bot.top_ups._unknown == {}
     [card] = stage.cards(person.dm_channel)
     assert "they are not in this ledger" in card.text
 
@@ -260,7 +260,24 @@ async def test_a_refusal_for_lack_of_quota_offers_purchases_and_another_does_not
     assert refused.private
     await stage.env.grant_entitlement(sku, user=stage.ada)
     refused = await stage.imagine(model="krea/google/nano-banana-pro", count=4)
-    assert "$0.50 of it in your wallet" in refused.text
+    assert "you have $0.50 left, all of it in your wallet" in refused.text
+
+
+async def test_usage_offers_purchases_only_where_they_would_help(stage: Stage, sku: simcord.SKUHandle) -> None:
+    await stage.restart()
+
+    async def page() -> Card:
+        return stage.said(await stage.ada.slash(stage.channel, "usage"))
+
+    assert premium_buttons(await page()) == [str(sku.id)]
+    await without_quota(stage)
+    assert limits_left.NO_QUOTA_BUT_CREDIT() in (await page()).text
+    assert premium_buttons(await page()) == [str(sku.id)]
+    await stage.quota("server", amount="0")
+    assert premium_buttons(await page()) == [], "the cap of moderators binds the wallet, too"
+    await stage.quota("server", amount="5")
+    await stage.quota("block", member=stage.ada)
+    assert premium_buttons(await page()) == []
 
 
 async def test_nothing_is_sold_unless_the_operator_says_so(stage: Stage) -> None:

@@ -87,8 +87,13 @@ def test_a_text_is_cut_between_words() -> None:
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EVERY_REFUSAL = [
-    errors.QuotaExceeded(asked_usd_micros=80_000, available_usd_micros=20_000, resets_at=NOON),
-    errors.ServerCapReached(asked_usd_micros=80_000, available_usd_micros=0, resets_at=NOON),
+    errors.QuotaExceeded(
+        asked_usd_micros=80_000, available_usd_micros=20_000, limit_usd_micros=1_000_000, resets_at=NOON
+    ),
+    errors.ServerCapReached(
+        asked_usd_micros=80_000, available_usd_micros=0, limit_usd_micros=1_000_000, resets_at=NOON
+    ),
+    errors.ServerCapReached(asked_usd_micros=80_000, available_usd_micros=0, limit_usd_micros=0, resets_at=NOON),
     errors.OperatorCapReached(resets_at=NOON),
     errors.OperatorServerCapReached(asked_usd_micros=80_000, available_usd_micros=20_000, resets_at=NOON),
     errors.MemberCostReached(resets_at=NOON),

@@ -100,6 +100,13 @@ class Spendable:
             case limit:
                 return (self.balance if limit is BindingLimit.QUOTA else self.caps[limit]).available_usd_micros
 
+    @property
+    def is_helped_by_wallet(self) -> bool:
+        """Whether the member may order with what is in the wallet."""
+        if self.binding in (BindingLimit.BLOCK, BindingLimit.MEMBER_COST):
+            return False
+        return all(self.caps[limit].available_usd_micros != 0 for limit in CAPS_OF_MODERATORS if limit in self.caps)
+
     def _with_wallet(self, limit: BindingLimit) -> int | None:
         """Return what a limit leaves, with what the wallet adds where it may pay beyond that limit."""
         left = (self.balance if limit is BindingLimit.QUOTA else self.caps[limit]).available_usd_micros

@@ -289,21 +289,28 @@ def _amount_exceeded(asked: int, before: Spendable) -> RequestRefused | None:
         return QuotaExceeded(
             asked_usd_micros=asked,
             available_usd_micros=left,
+            limit_usd_micros=before.balance.quota.amount_usd_micros or 0,
             resets_at=before.balance.window.end,
             wallet_usd_micros=wallet,
         )
     cap = before.caps[limit]
-    resets_at = cap.window.end
+    resets_at, cap_usd_micros = cap.window.end, cap.quota.amount_usd_micros or 0
     match limit:
         case BindingLimit.CHANNEL_CAP | BindingLimit.CATEGORY_CAP:
             return ChannelCapReached(
                 asked_usd_micros=asked,
                 available_usd_micros=left,
+                limit_usd_micros=cap_usd_micros,
                 resets_at=resets_at,
                 channel_id=cap.channel_id or 0,
             )
         case BindingLimit.SERVER_CAP:
-            return ServerCapReached(asked_usd_micros=asked, available_usd_micros=left, resets_at=resets_at)
+            return ServerCapReached(
+                asked_usd_micros=asked,
+                available_usd_micros=left,
+                limit_usd_micros=cap_usd_micros,
+                resets_at=resets_at,
+            )
         case BindingLimit.OPERATOR_SERVER_CAP | BindingLimit.OPERATOR_DIRECT_CAP:
             is_direct = limit is BindingLimit.OPERATOR_DIRECT_CAP
             reached = OperatorDirectCapReached if is_direct else OperatorServerCapReached
