@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from bot.catalogue import order_text, quotes
 from bot.catalogue.models import Model
+from bot.catalogue.order_text import TranslatedNames
 from bot.catalogue.provider_description.changes import PRICE, ChangeState, Layered, RecordedChange, layered
 from bot.catalogue.provider_description.model_notices import ModelNotice
 from bot.catalogue.provider_description.overrides import with_overrides
@@ -75,6 +76,10 @@ class Catalogue:
         """The names that count as flags in a prompt."""
         self._by_label = {squashed(model.label): model for model in self._by_id.values()}
         self._tokens = {model.id: _Tokens(model) for model in self._by_id.values()}
+
+    def translated_names(self, translate: Callable[[str], str]) -> TranslatedNames:
+        """Return the names of options in a language into which `translate` translates one."""
+        return TranslatedNames.of(self.models, translate)
 
     @classmethod
     def load(

@@ -31,9 +31,11 @@ _SHAPES: Mapping[str, tuple[str, ...]] = {
 """Options that say the same in different words: the higher layer wins over all of a lower one."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^,;\s])([A-Za-z][A-Za-z0-9_-]*)\s*=(?!=)")
+# The names of options are translated, so a name may have letters of any script.
+_NAME = r"[^\W\d_][\w-]*"
+_ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^,;\s])({_NAME})\s*=(?!=)")
 # Keyboards turn two hyphens into one dash, and programs copy hyphens as other characters: \u2013 to \u2015 are dashes.
-_FLAG = re.compile(r"(?<!\S)(?:[-\u2010-\u2013\u2212]{2}|[\u2013-\u2015])([A-Za-z][A-Za-z0-9_-]*)(?=[=\s]|$)")
+_FLAG = re.compile(rf"(?<!\S)(?:[-\u2010-\u2013\u2212]{{2}}|[\u2013-\u2015])({_NAME})(?=[=\s]|$)")
 _NEEDS_QUOTES = re.compile(r'[=";,]|^\s|\s$| \N{MIDDLE DOT} ')
 # A plus in front of a number is its sign.
 _JOINT = re.compile(r"(?<!:)\+")
@@ -49,6 +51,55 @@ class Template:
     options: Options = field(default_factory=dict[str, OptionValue])
     before: str = ""
     after: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranslatedNames:
+    """The names of options in another language, each with the one that models know."""
+
+    names: Mapping[str, str]
+    image_options: Collection[str]
+    """The options whose values are names of attached images, such as `mask=image2`."""
+
+    @classmethod
+    def of(cls, models: Iterable[Model], translate: Callable[[str], str]) -> TranslatedNames:
+        """Return the translated names of what the models take. A name that an option has itself keeps its meaning."""
+        models = list(models)
+        known = flag_names(models).union(
+            SHORT_FLAGS,
+            *(parameters.attachment_names(kind) for kind in JobKind),
+            *(model.option_names for model in models),
+        )
+
+        def said(name: str) -> str:
+            before, _, part = name.rpartition("_")
+            whole = translate(name)
+            return f"{translate(before)}_{part}" if whole == name and before in known else whole
+
+        fields = (field for model in models for field in model.fields.values() if field.is_for_images)
+        return cls(
+            names={key: name for name in known if (key := _name(said(name))) not in known},
+            image_options={name for field in fields for name in (field.name, *field.purposes)},
+        )
+
+    def more(self, text: str) -> str:
+        """Return a text for `more` in the names that models know."""
+        return self._renamed(text, [match for match in _ASSIGNMENT.finditer(text) if match[1]])
+
+    def prompt(self, text: str) -> str:
+        """Return a prompt with its flags in the names that models know."""
+        return self._renamed(text, list(_FLAG.finditer(text)))
+
+    def _renamed(self, text: str, found: list[re.Match[str]]) -> str:
+        parts = [text[: found[0].start(1)]] if found else [text]
+        ends = [*(match.start(1) for match in found), len(text)][1:]
+        for match, end in zip(found, ends, strict=True):
+            name = self.names.get(_name(match[1]), match[1])
+            value = text[match.end(1) : end]
+            if _name(name) in self.image_options:
+                value = re.sub(r"\w+", lambda word: self.names.get(_name(word[0]), word[0]), value)
+            parts += (name, value)
+        return "".join(parts)
 
 
 def expand(
@@ -174,7 +225,7 @@ def _style_ids(model: Model, text: str, style_id: Callable[[str], str]) -> str:
 
 
 def _name(text: str) -> str:
-    return text.casefold().replace("-", "_")
+    return text.lower().replace("-", "_")
 
 
 def _value(text: str) -> str:

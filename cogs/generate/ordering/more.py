@@ -21,11 +21,12 @@ from bot.domain.errors import BadOption
 from bot.domain.jobs import JobKind
 from bot.domain.money.quota import format_usd
 from cogs.text import facts, formatting
+from cogs.text.locale import option_name
 
 MAX_CHARACTERS = 100
 """Discord's limit of the name and of the value of a choice."""
 
-_UNFINISHED = re.compile(r"[,;]\s*([A-Za-z][\w-]*)?$")
+_UNFINISHED = re.compile(r"[,;]\s*([^\W\d_][\w-]*)?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,11 @@ def suggestions(
     head = f"{order_text.more_text(given.before)}, " if given.before else ""
     known = list(_known(model, kind, attached))
     if given.value is None:
-        found = [each for each in known if given.name in each.name and each.name not in given.before]
+        found = [
+            each
+            for each in known
+            if (given.name in each.name or given.name in option_name(each.name)) and each.name not in given.before
+        ]
         # Names that begin with what was typed come first; sorted() is stable.
         for each in sorted(found, key=lambda each: not each.name.startswith(given.name)):
             yield from _fitting(f"{head}{each.name}=", [_example(each, attached)], _note(model, each, None))

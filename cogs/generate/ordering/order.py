@@ -16,6 +16,7 @@ from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.domain.presets import MemberDefaults, Preset, name_key
 from bot.service.job_service import JobService
 from cogs.generate.ordering.permissions import Permissions
+from cogs.text.locale import option_name
 from cogs.ui.attachments import PostedFile
 
 DEFAULT_MODEL = ""
@@ -99,6 +100,21 @@ def _numbered_request(request: JobRequest, images: tuple[ImageInput, ...], numbe
     if number and isinstance(seed := options.get("seed"), int):
         options["seed"] = seed + number
     return replace(request, options=options, images=images)
+
+
+def in_canonical_names(service: JobService, order: Order) -> Order:
+    """Return the order with what was typed about its options in the names that models know.
+
+    Members see the options in their language and may type those names.
+    """
+    if order.additions is None:
+        return order
+    names = service.catalogue.translated_names(option_name)
+    return replace(
+        order,
+        request=replace(order.request, prompt=names.prompt(order.request.prompt)),
+        additions=replace(order.additions, more=names.more(order.additions.more)),
+    )
 
 
 async def with_own_settings(

@@ -32,7 +32,14 @@ from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
-from cogs.generate.ordering.order import DEFAULT_MODEL, Additions, Attachments, Order, with_own_settings
+from cogs.generate.ordering.order import (
+    DEFAULT_MODEL,
+    Additions,
+    Attachments,
+    Order,
+    in_canonical_names,
+    with_own_settings,
+)
 from cogs.generate.ordering.permissions import Permissions, default_model, permissions_of
 from cogs.generate.refused import buttons
 from cogs.generate.refused.kept_orders import KeptOrders
@@ -133,6 +140,7 @@ class OrderFlow:
         except TooFast as error:
             await self._refuse_at_once(interaction, error, typed)
             return
+        order = in_canonical_names(self._service, order)
         profile = await self._profile(interaction)
         own = _own_defaults(interaction, order, profile)
         private = bool(own.private) if order.private is None else order.private
