@@ -41,6 +41,8 @@ def _hurried() -> Generator[None]:
 ODD = [
     pytest.param(refused(403, 40333), id="403/40333"),
     pytest.param(refused(403), id="a page of the edge"),
+    pytest.param(refused(400), id="400 without a code, a page of the edge"),
+    pytest.param(refused(400, 30046), id="too many edits of an old message"),
     pytest.param(refused(401), id="401 without a code"),
     pytest.param(refused(404), id="404 without a code"),
     pytest.param(refused(403, 20001), id="a code nobody listed"),

@@ -19,6 +19,14 @@ _T = TypeVar("_T")
 ALREADY_ACKNOWLEDGED = 40060
 AUTOMOD_BLOCKED = 200000
 _FILE_TOO_LARGE = 40005
+_PASSING_CODES = frozenset(
+    {
+        0,  # no code: a page of the edge, which never saw the contents
+        30046,  # too many edits of an old message, for now
+        ALREADY_ACKNOWLEDGED,
+    }
+)
+"""Codes of a 400 that say nothing about the contents of a message."""
 
 FINAL_CODES = frozenset(
     {
@@ -52,12 +60,9 @@ def is_final(error: BaseException) -> bool:
 
 def is_malformed(error: BaseException) -> bool:
     """Return whether Discord refused the contents of a message; other contents may be taken."""
-    return (
-        isinstance(error, discord.HTTPException)
-        and error.status in (400, 413)
-        and error.code != ALREADY_ACKNOWLEDGED
-        and not is_final(error)
-    )
+    if not isinstance(error, discord.HTTPException) or is_final(error):
+        return False
+    return error.status == 413 or (error.status == 400 and error.code not in _PASSING_CODES)
 
 
 def may_pass(error: Exception) -> bool:
