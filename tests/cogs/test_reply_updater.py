@@ -439,6 +439,16 @@ async def test_a_token_that_died_early_is_noticed_and_the_message_edited_as_the_
 
 
 @pytest.mark.f45
+async def test_a_failure_told_by_direct_message_is_not_called_an_image(stage: Stage) -> None:
+    await waiting(stage, private=True)
+    with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
+        stage.core.krea.fails(FailureReason.MODERATED)
+        assert await delivery(stage) is Delivery.DELIVERED
+        (message,) = stage.cards(stage.ada.user.dm_channel)
+    assert f"{stage.ada.mention} your order has ended." in message.text
+
+
+@pytest.mark.f45
 async def test_a_private_image_goes_to_its_owner_alone_when_the_token_has_died(
     stage: Stage, transport: TransportDouble
 ) -> None:

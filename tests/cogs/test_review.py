@@ -119,6 +119,17 @@ async def test_a_decision_does_not_show_the_prompt_that_discord_refused_in_the_q
     assert "naughty" not in str(question.components)
 
 
+@pytest.mark.hostile("G-16")
+async def test_the_card_of_an_erased_member_does_not_wait_for_ever(stage: Stage) -> None:
+    desk = await reviewed(stage)
+    card, question = await waiting(stage, desk)
+    erase = stage.said(await stage.ada.slash(stage.channel, "privacy delete"))
+    await stage.press(stage.ada, erase, member_pages.ERASE())
+    await stage.core.bot.message_deletions.sweep(now=datetime.now(UTC))
+    assert not card.is_there
+    assert not question.is_there
+
+
 async def test_its_member_finds_it_in_their_history_and_can_only_delete_it(stage: Stage) -> None:
     desk = await reviewed(stage)
     _, question = await waiting(stage, desk)

@@ -151,6 +151,13 @@ async def test_everything_that_can_be_ordered_is_listed_cheapest_first(stage: St
     assert len(card.text) <= 4_000
 
 
+async def test_models_lists_what_the_rules_of_the_server_allow(stage: Stage) -> None:
+    await stage.settings("models", action="deny", model="krea/google/*")
+    text = stage.said(await stage.ada.slash(stage.channel, "models")).text
+    assert "krea/google/" not in text
+    assert FLUX in text
+
+
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
 async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(model: Model) -> None:
     layout = usage_page.model(model)
