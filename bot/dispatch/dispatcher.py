@@ -71,8 +71,8 @@ class ProviderDispatcher:
         self._slots_of_server: Counter[int] = Counter()
         self._server_of: dict[str, int] = {}
         """The servers of the jobs that run here."""
-        self._last_push_of: OrderedDict[int, float] = OrderedDict()
-        """When each server last had a job queued, by the loop's clock."""
+        self._orders_until: OrderedDict[int, float] = OrderedDict()
+        """Until when each server counts as one that orders, by the loop's clock; the first one to end is first."""
         self._running: Counter[str] = Counter()
         self._newcomers: dict[str, Job] = {}
         """Jobs pushed since slots were last handed out. Jobs that wait are kept as ids only: there may be many."""
@@ -143,8 +143,8 @@ class ProviderDispatcher:
         """
         requester = job.request.requester
         self.queue.push(job.id, requester, at_front=at_front)
-        self._last_push_of[requester.server_id] = asyncio.get_running_loop().time()
-        self._last_push_of.move_to_end(requester.server_id)
+        self._orders_until[requester.server_id] = asyncio.get_running_loop().time() + OTHERS_ORDER_SECONDS
+        self._orders_until.move_to_end(requester.server_id)
         if self._slots_in_use < self.slots:
             self._newcomers[job.id] = job
         self._wake.set()
@@ -170,25 +170,23 @@ class ProviderDispatcher:
 
         `JobRunner.start` awaits it in a loop. The caller must run the job inside `slot_held`.
         """
-        loop = asyncio.get_running_loop()
         while not self._stopping:
             self._wake.clear()
-            is_full_elsewhere = False
-            while not is_full_elsewhere and self._may_start():
-                is_full_elsewhere = not await self._has_free_slot_for_start()
-                if is_full_elsewhere or not self._may_start():
-                    continue
-                found = self.queue.pop_of_others(self._servers_at_their_share())
-                if found is None:
-                    break
-                job_id, requester = found
-                self._unrecorded.add(job_id)
-                self.adopt(job_id, requester)
-                return NextJob(job_id, self._newcomers.pop(job_id, None))
+            wait_seconds = None
+            if self._may_start():
+                wait_seconds = FREE_SLOT_POLL_SECONDS
+                # Anything may have changed when the database has answered.
+                if await self._has_free_slot_for_start() and self._may_start():
+                    found = self.queue.pop_of_others(self._servers_at_their_share())
+                    if found is not None:
+                        job_id, requester = found
+                        self._unrecorded.add(job_id)
+                        self.adopt(job_id, requester)
+                        return NextJob(job_id, self._newcomers.pop(job_id, None))
+                    wait_seconds = self._seconds_left(next(iter(self._orders_until.values())))
             self._newcomers.clear()
-            remaining = max(self._paused_until - loop.time(), FREE_SLOT_POLL_SECONDS if is_full_elsewhere else 0)
             try:
-                await asyncio.wait_for(self._wake.wait(), remaining if remaining > 0 else None)
+                await asyncio.wait_for(self._wake.wait(), self._seconds_left(self._paused_until) or wait_seconds)
             except TimeoutError:
                 continue
         return None
@@ -238,15 +236,17 @@ class ProviderDispatcher:
 
     def _servers_at_their_share(self) -> set[int]:
         """Return the servers that hold as many slots of this process as they may while other servers order."""
-        since = asyncio.get_running_loop().time() - OTHERS_ORDER_SECONDS
-        while self._last_push_of and next(iter(self._last_push_of.values())) < since:
-            self._last_push_of.popitem(last=False)
+        while self._orders_until and not self._seconds_left(next(iter(self._orders_until.values()))):
+            self._orders_until.popitem(last=False)
         share = max(1, self.slots - max(1, self.slots // SLOTS_FOR_OTHERS_SHARE))
         return {
             server_id
             for server_id, slots in self._slots_of_server.items()
-            if slots >= share and self._last_push_of.keys() - {server_id}
+            if slots >= share and self._orders_until.keys() - {server_id}
         }
+
+    def _seconds_left(self, until: float) -> float:
+        return max(0.0, until - asyncio.get_running_loop().time())
 
     def _may_start(self) -> bool:
         return (
@@ -254,7 +254,7 @@ class ProviderDispatcher:
             and (not self.breaker.is_open or self.breaker.gave_up)
             and self._slots_in_use < self.slots
             and len(self.queue) > 0
-            and self._paused_until <= asyncio.get_running_loop().time()
+            and not self._seconds_left(self._paused_until)
         )
 
     async def _has_free_slot(self) -> bool:

@@ -246,6 +246,24 @@ def test_a_server_leaves_slots_to_others_while_they_order_and_uses_all_when_they
 
 
 @pytest.mark.hostile("G-08")
+def test_a_job_that_leaves_a_slot_to_others_starts_once_no_other_server_orders_any_more():
+    async def main() -> None:
+        async with a_scene(slots=4) as scene:
+            scene.push("other", 9, guild_id=2)
+            for number in range(4):
+                scene.push(f"alone {number}", number)
+            await settled()
+            await scene.end("other")
+            assert scene.dispatcher.slots_in_use == 3
+            await asyncio.sleep(OTHERS_ORDER_SECONDS - 1)
+            assert scene.dispatcher.slots_in_use == 3
+            await asyncio.sleep(2)
+            assert scene.dispatcher.slots_in_use == 4
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
 def test_a_job_whose_order_is_looked_for_does_not_count_against_its_server():
     async def main() -> None:
         async with a_scene(slots=2) as scene:
