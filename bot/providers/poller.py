@@ -106,7 +106,7 @@ class Poller:
         self._said_just_now: deque[bool] = deque(maxlen=_JUST_NOW_JOBS)
         """Of the last jobs whose end the provider stated: whether that was the time of the poll."""
         self._not_before = 0.0
-        """No job is polled before this time (429 with Retry-After)."""
+        """No job is polled before this time (429)."""
 
     def __len__(self) -> int:
         """Return the number of watched jobs."""
@@ -300,11 +300,15 @@ class Poller:
 
     def _after_fault(self, job: _Watched, error: ProviderUnavailable | None) -> float:
         job.faults += 1
-        retry_after_seconds = 0.0 if error is None else min(_MAX_PAUSE_SECONDS, error.retry_after_seconds or 0.0)
-        if error is not None and error.status == 429:
+        pause_seconds = self._pause_seconds(job.faults)
+        if error is None:
+            return pause_seconds
+        retry_after_seconds = min(_MAX_PAUSE_SECONDS, error.retry_after_seconds or 0.0)
+        if error.status == 429:
             # The provider limits the rate of all our polls, not of this job's.
-            self._not_before = max(self._not_before, asyncio.get_running_loop().time() + retry_after_seconds)
-        return max(self._pause_seconds(job.faults), retry_after_seconds)
+            not_before = asyncio.get_running_loop().time() + (retry_after_seconds or pause_seconds)
+            self._not_before = max(self._not_before, not_before)
+        return max(pause_seconds, retry_after_seconds)
 
 
 def _state_of(update: Update) -> tuple[JobStatus, Progress | None, str | None]:

@@ -199,6 +199,18 @@ def test_retry_after_is_honoured_for_every_job_up_to_a_minute() -> None:
     run_in_virtual_time(main())
 
 
+def test_too_many_requests_without_a_hint_delay_the_polls_of_every_job() -> None:
+    async def main() -> None:
+        provider = ScriptedProvider(DONE)
+        provider.script["greedy"] = [ProviderUnavailable("429", status=429), DONE]
+        provider.script["patient"] = [running(), DONE]
+        poller = a_poller(provider, random_source=lambda: 0.0)
+        await asyncio.gather(collect(poller, "greedy"), collect(poller, "patient"))
+        assert provider.gaps("patient")[0] == pytest.approx(provider.gaps("greedy")[0])
+
+    run_in_virtual_time(main())
+
+
 @pytest.mark.f28
 def test_the_deadline_ends_the_watch_after_one_last_poll() -> None:
     async def main() -> None:
