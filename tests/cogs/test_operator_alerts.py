@@ -12,6 +12,7 @@ from bot.domain.errors import ProviderDenied
 from cogs.alerts import operator_alerts
 from cogs.ui.card import note
 from cogs.ui.components import View
+from cogs.ui.discord_api.message_api import MessageApi
 from sandbox.contracts import as_openapi
 from tests.support.catalogue_samples import FLUX
 from tests.support.discord_stage import Card, Stage
@@ -95,6 +96,45 @@ async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, own
     await stage.quiet()
     assert transport.count("POST", POSTED) == 1
     await stage.until_says(await stage.imagine(), "Completed")
+
+
+async def test_an_alert_that_discord_does_not_take_yet_arrives_later_and_once(
+    stage: Stage, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator_alerts, "FIRST_RETRY_SECONDS", 0.01)
+    transport = TransportDouble(stage.core.bot)
+    troubles: list[Exception] = [refused(503), OSError("no network"), TimeoutError()]
+
+    async def away(method: str, path: str, files: bool) -> None:
+        if path == POSTED and troubles:
+            raise troubles.pop()
+
+    transport.on_call = away
+    for topic in ("disk", "key", "disk"):
+        stage.core.bot.operator_alerts.send(topic, f"the {topic}")
+    await stage.until(lambda: transport.count("POST", POSTED) == 5)
+    await stage.quiet()
+    shown = [card.text for card in stage.cards(owner.dm_channel)]
+    assert ["the disk" in text for text in shown] == [True, False]
+
+
+async def test_alerts_from_before_the_login_are_sent_after_it_as_many_as_are_kept(
+    stage: Stage, owner: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(operator_alerts, "MAX_WAITING", 2)
+    bot = stage.core.bot
+    messages = MessageApi(bot, stage.core.service.sealer)
+    alerts = operator_alerts.OperatorAlerts(messages=messages, supervisor=stage.core.supervisor)
+    for topic in ("bill", "disk", "key"):
+        alerts.send(topic, f"the {topic}")
+    assert "the one about key is dropped: the key" in caplog.text
+    application: Any = bot.application
+    alerts.set_owner(application)
+    await stage.quiet()
+    shown = [card.text for card in stage.cards(owner.dm_channel)]
+    assert len(shown) == 2
+    assert "the bill" in shown[0]
+    assert "the disk" in shown[1]
 
 
 def set_owner(stage: Stage, person: Any) -> None:
