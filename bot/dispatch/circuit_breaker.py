@@ -98,6 +98,8 @@ class CircuitBreaker:
         self._denied_status: int | None = None
         self._opened = asyncio.Event()
         """Set while the breaker is open."""
+        self._closed = asyncio.Event()
+        """Set when the breaker closes; each opening has an event of its own."""
 
     @property
     def is_open(self) -> bool:
@@ -218,11 +220,14 @@ class CircuitBreaker:
         """Open or close the breaker, as found out here or, `seconds_ago`, by another process."""
         if state is self.state:
             return
-        self.state = state
+        was_open, self.state = self.is_open, state
         if state is BreakerState.CLOSED:
             self._forget_failures()
             self._opened.clear()
+            self._closed.set()
         else:
+            if not was_open:
+                self._closed = asyncio.Event()
             self._opened_at = asyncio.get_running_loop().time() - seconds_ago
             self._trial_pause_seconds = 2 * FIRST_TRIAL_SECONDS
             self._max_trial_pause_seconds = MAX_TRIAL_SECONDS
@@ -234,16 +239,20 @@ class CircuitBreaker:
         """Probe the provider with growing pauses while the breaker is open; close it when a probe succeeds."""
         while True:
             await self._opened.wait()
-            probes = 0
-            while self.is_open:
-                probes += 1
-                await asyncio.sleep(
-                    backoff_seconds(probes, first_seconds=FIRST_PROBE_SECONDS, max_seconds=MAX_PROBE_SECONDS)
-                )
-                await self._probe()
+            await self._probe_until(self._closed)
+
+    async def _probe_until(self, closed: asyncio.Event) -> None:
+        probes = 0
+        while not closed.is_set():
+            probes += 1
+            pause_seconds = backoff_seconds(probes, first_seconds=FIRST_PROBE_SECONDS, max_seconds=MAX_PROBE_SECONDS)
+            try:
+                await asyncio.wait_for(closed.wait(), pause_seconds)
+            except TimeoutError:
+                await self._probe(closed)
                 self.changed.set()  # also when it is still open: it may have given up meanwhile
 
-    async def _probe(self) -> None:
+    async def _probe(self, closed: asyncio.Event) -> None:
         name = self._provider.name
         try:
             await self._provider.probe()
@@ -252,8 +261,8 @@ class CircuitBreaker:
             if isinstance(error, ProviderDenied):
                 self.record_denial(error)
         else:
-            if self.state is BreakerState.ORDERS_REFUSED:
-                return  # an account without money can be read all the same
+            if closed.is_set() or self.state is BreakerState.ORDERS_REFUSED:
+                return  # closed meanwhile; or without money, and then an account can be read all the same
             _log.warning("%s answers again: it takes new jobs", name)
             self.set_state(BreakerState.CLOSED)
             self._coordinator.close_breaker(name)

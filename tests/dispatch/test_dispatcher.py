@@ -465,6 +465,46 @@ def test_probes_become_rare_but_never_stop():
     run_in_virtual_time(main())
 
 
+def test_a_breaker_that_closed_and_opened_again_is_probed_as_soon_as_after_its_first_opening():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("still down")) as scene:
+            scene.breaker.set_state(BreakerState.DOWN)
+            await asyncio.sleep(3600)
+            await asyncio.sleep(
+                scene.provider.probed_at[-1] + MAX_PROBE_SECONDS + 1 - asyncio.get_running_loop().time()
+            )
+            scene.breaker.set_state(BreakerState.CLOSED)
+            scene.breaker.set_state(BreakerState.DOWN)
+            probes = len(scene.provider.probed_at)
+            await asyncio.sleep(FIRST_PROBE_SECONDS + 1)
+            assert len(scene.provider.probed_at) == probes + 1
+
+    run_in_virtual_time(main())
+
+
+class SlowlyProbedProvider(ProbedProvider):
+    """Answers a probe after a minute."""
+
+    async def probe(self) -> None:
+        await asyncio.sleep(60)
+        await super().probe()
+
+
+def test_a_probe_of_a_breaker_that_closed_meanwhile_changes_nothing(caplog: pytest.LogCaptureFixture):
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            scene = Scene(SlowlyProbedProvider(), supervisor)
+            scene.breaker.set_state(BreakerState.DOWN)
+            await asyncio.sleep(FIRST_PROBE_SECONDS + 30)
+            scene.breaker.set_state(BreakerState.CLOSED)
+            scene.breaker.set_state(BreakerState.DOWN)
+            await asyncio.sleep(35)
+            assert scene.breaker.state is BreakerState.DOWN
+            assert "answers again" not in caplog.text
+
+    run_in_virtual_time(main())
+
+
 def test_a_refused_key_opens_the_breaker_at_once_until_a_probe_succeeds():
     async def main() -> None:
         async with a_scene(REFUSED, None) as scene:
