@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 
 from bot.dispatch.coordinator import Coordinator
 from bot.domain.deployment.process_role import Role
@@ -100,6 +101,8 @@ class CircuitBreaker:
         """Set while the breaker is open."""
         self._closed = asyncio.Event()
         """Set when the breaker closes; each opening has an event of its own."""
+        self.announcement: asyncio.Task[None] | None = None
+        """Tells the other processes of the newest change that was found out here, after those before it."""
 
     @property
     def is_open(self) -> bool:
@@ -161,7 +164,7 @@ class CircuitBreaker:
             name = self._provider.name
             _log.warning("%s accepted an order: the account is not empty any more", name)
             self.set_state(BreakerState.CLOSED)
-            self._coordinator.close_breaker(name)
+            self._announce("opened", self._announce_closed)
 
     def record_failure(self, error: ProviderError, user_id: int) -> None:
         """Count a member's order without a usable answer."""
@@ -265,7 +268,7 @@ class CircuitBreaker:
                 return  # closed meanwhile; or without money, and then an account can be read all the same
             _log.warning("%s answers again: it takes new jobs", name)
             self.set_state(BreakerState.CLOSED)
-            self._coordinator.close_breaker(name)
+            self._announce("opened", self._announce_closed)
 
     def _open(self, reason: BreakerState, error: ProviderError, *, advice: str = "") -> None:
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
@@ -281,9 +284,30 @@ class CircuitBreaker:
         name = self._provider.name
         _log.error("%s takes no jobs (%s): %s", name, reason, error)
         notice = f"{name} takes no jobs ({reason}): {error}{advice}"
-        self._supervisor.start(f"{name} closed", self._announce(reason, notice))
+        self._announce("closed", partial(self._announce_open, reason, notice))
 
-    async def _announce(self, reason: BreakerState, notice: str) -> None:
+    async def announced(self) -> asyncio.Task[None] | None:
+        """Wait until the other processes know every change that was found out here; return the newest announcement."""
+        while self.announcement is not None and not self.announcement.done():
+            await asyncio.wait({self.announcement})
+        return self.announcement
+
+    def _announce(self, what: str, tell: Callable[[], Awaitable[None]]) -> None:
+        """Tell the other processes of a change, after those before it."""
+        earlier = self.announcement
+
+        async def tell_in_order() -> None:
+            if earlier is not None:
+                await asyncio.wait({earlier})
+            await tell()
+
+        if not self._supervisor.closed:
+            self.announcement = self._supervisor.start(f"{self._provider.name} {what}", tell_in_order())
+
+    async def _announce_closed(self) -> None:
+        await self._coordinator.close_breaker(self._provider.name)
+
+    async def _announce_open(self, reason: BreakerState, notice: str) -> None:
         """Tell the other processes; the first process that opens the breaker tells the operator."""
         name = self._provider.name
         if await self._coordinator.open_breaker(name, reason.value):

@@ -74,7 +74,7 @@ class Coordinator(Protocol):
         """Have no process send new jobs to the provider. True for the first process that says so."""
         ...
 
-    def close_breaker(self, provider: str) -> None:
+    async def close_breaker(self, provider: str) -> None:
         """Have every process send jobs to the provider again."""
         ...
 
@@ -113,7 +113,7 @@ class LocalCoordinator:
         """Return True: no other process could have opened it before."""
         return True
 
-    def close_breaker(self, provider: str) -> None:
+    async def close_breaker(self, provider: str) -> None:
         """Do nothing: the breaker of this process is closed already."""
 
 
@@ -188,6 +188,6 @@ class ClusterCoordinator:
         """Have no process send new jobs to the provider. True for the first process that says so."""
         return await self._cluster.open_breaker(provider, reason, now=self._clock())
 
-    def close_breaker(self, provider: str) -> None:
+    async def close_breaker(self, provider: str) -> None:
         """Have every process send jobs to the provider again."""
-        self._supervisor.start(f"close breaker of {provider}", self._cluster.close_breaker(provider))
+        await self._cluster.close_breaker(provider)

@@ -5,6 +5,7 @@ They only make things faster. Nothing relies on them: jobs are polled, and repli
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -117,6 +118,7 @@ class NotificationHandler:
         self._dispatchers = dispatchers
         self._reply_runner = reply_runner
         self._webhooks = webhooks
+        self._reading_breakers = asyncio.Lock()
 
     def handle(self, notification: Notification) -> None:
         """Act on one notification, unless the program ends: nothing is started any more then."""
@@ -157,14 +159,24 @@ class NotificationHandler:
 
     async def read_open_breakers(self) -> None:
         """Open and close the breakers of this process as the database says."""
-        open_breakers = {found.provider: found for found in await self._open_breakers()}
-        for name, dispatcher in self._dispatchers.items():
-            found = open_breakers.get(name)
-            if found is None:
-                dispatcher.breaker.set_state(BreakerState.CLOSED)
-            else:
-                seconds_ago = max(0.0, (self._clock() - found.opened_at).total_seconds())
-                dispatcher.breaker.set_state(BreakerState(found.reason), seconds_ago=seconds_ago)
+        async with self._reading_breakers:  # or what was read first might be applied last
+            open_breakers = await self._announced_breakers()
+            for name, dispatcher in self._dispatchers.items():
+                found = open_breakers.get(name)
+                if found is None:
+                    dispatcher.breaker.set_state(BreakerState.CLOSED)
+                else:
+                    seconds_ago = max(0.0, (self._clock() - found.opened_at).total_seconds())
+                    dispatcher.breaker.set_state(BreakerState(found.reason), seconds_ago=seconds_ago)
+
+    async def _announced_breakers(self) -> dict[str, OpenBreaker]:
+        """Read the open breakers, by provider, once the database knows what this process found out."""
+        breakers = [dispatcher.breaker for dispatcher in self._dispatchers.values()]
+        while True:
+            announcements = [await breaker.announced() for breaker in breakers]
+            found = await self._open_breakers()
+            if announcements == [breaker.announcement for breaker in breakers]:
+                return {open_breaker.provider: open_breaker for open_breaker in found}
 
     @retry_storage_errors
     async def _open_breakers(self) -> list[OpenBreaker]:
