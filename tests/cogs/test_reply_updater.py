@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sized
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -49,7 +49,7 @@ async def recorded_delivery(stage: Stage) -> Delivery:
     return found.delivery
 
 
-def editors_kept(stage: Stage) -> object:
+def editors_kept(stage: Stage) -> Sized:
     presenter: Any = stage.core.service.presenter.current
     return presenter._editors
 
@@ -400,6 +400,19 @@ async def test_an_editor_that_met_a_defect_is_not_kept(stage: Stage, monkeypatch
 
     monkeypatch.setattr(stage.core.service, "view", broken)
     await stage.imagine()
+    await stage.quiet()
+    assert not editors_kept(stage)
+
+
+async def test_what_is_kept_for_replies_that_other_processes_may_finish_is_bounded(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_updater, "MAX_IDLE_EDITORS", 1, raising=False)
+    cards = [await waiting(stage), await waiting(stage), await waiting(stage)]
+    assert len(editors_kept(stage)) == 1
+    for number, card in enumerate(cards):
+        stage.core.krea.finishes(number=number)
+        await stage.until_says(card, "Completed")
     await stage.quiet()
     assert not editors_kept(stage)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
@@ -40,6 +41,9 @@ EDIT_INTERVAL_SECONDS = 1.0
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 60.0
 """Pauses before a status edit that failed is tried again; a state such as Checking may last for long."""
 
+MAX_IDLE_EDITORS = 10_000
+"""Unfinished replies, shown as they are, whose state is kept; what changes after that may be edited once more."""
+
 
 class ReplyUpdater:
     """Shows replies for the service: its `ReplyPresenter`."""
@@ -64,6 +68,8 @@ class ReplyUpdater:
         self._operator_alerts = operator_alerts
         self._hosted_images = HostedImages(messages, service)
         self._editors: dict[str, _Editor] = {}
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        """The editors that do not run, the longest idle first: another process may finish their replies."""
 
     def reply_changed(self, reply_id: str) -> None:
         """Show the newest state of a reply soon."""
@@ -81,6 +87,7 @@ class ReplyUpdater:
         editor.note_change()
         if not editor.is_running and not self._supervisor.closed:  # what is not shown now is shown after the restart
             editor.is_running = True
+            self._idle.pop(reply_id, None)
             self._supervisor.start(f"reply {reply_id}", self._run(editor))
 
     async def _run(self, editor: _Editor) -> None:
@@ -95,6 +102,10 @@ class ReplyUpdater:
                 self._hosted_images.forget(editor.reply_id)
             if editor.is_finished or not succeeded:  # after an unexpected error the next change gets a new editor
                 self._editors.pop(editor.reply_id, None)
+            else:
+                self._idle[editor.reply_id] = None
+                if len(self._idle) > MAX_IDLE_EDITORS:
+                    del self._editors[self._idle.popitem(last=False)[0]]
             if editor.has_changed:  # since `run` returned
                 self.reply_changed(editor.reply_id)
 
