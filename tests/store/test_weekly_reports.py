@@ -8,6 +8,7 @@ from datetime import timedelta
 from bot.domain.deployment.database_url import Location
 from bot.store.store import Store
 from bot.store.tables.money.weekly_reports import CLAIM
+from tests.support.databases import rows
 from tests.support.store_samples import NOON
 
 WEEK = "2026-11-16"
@@ -33,3 +34,12 @@ async def test_a_week_before_one_that_is_done_is_not_reported(location: Location
         assert await store.is_weekly_report_done(1, "2026-11-09"), "where it is Sunday still, this was the last week"
         assert not await store.is_weekly_report_done(1, "2026-11-23")
         assert not await store.is_weekly_report_done(2, "2026-11-09")
+
+
+async def test_weeks_of_more_than_a_year_ago_are_deleted(location: Location) -> None:
+    async with await Store.open(location) as store:
+        for guild_id, week in ((1, "2025-11-10"), (2, "2025-11-10"), (1, "2025-11-17"), (1, WEEK)):
+            await store.finish_weekly_report(guild_id, week, now=NOON)
+        assert await store.is_weekly_report_done(1, "2025-11-10")
+    kept = rows(location, "SELECT guild_id, week FROM weekly_reports ORDER BY guild_id, week")
+    assert [tuple(row) for row in kept] == [(1, "2025-11-17"), (1, WEEK), (2, "2025-11-10")]

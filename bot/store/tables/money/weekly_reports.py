@@ -6,13 +6,15 @@ Synchronous functions inside the caller's transaction. A week is named by the da
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from bot.store.core.columns import to_micros, to_moment
 from bot.store.core.connection import Connection
 
 CLAIM = timedelta(minutes=2)
 """How long one attempt may take. Discord refuses a message with the same nonce for longer than that."""
+
+WEEKS_KEPT = timedelta(days=365)
 
 _CLAIM = """
 INSERT INTO weekly_reports (guild_id, week, first_claimed_at, claimed_until_at) VALUES (:guild_id, :week, :now, :until)
@@ -25,6 +27,7 @@ INSERT INTO weekly_reports (guild_id, week, first_claimed_at, claimed_until_at, 
 VALUES (:guild_id, :week, :now, :now, :now)
 ON CONFLICT (guild_id, week) DO UPDATE SET done_at = coalesce(weekly_reports.done_at, excluded.done_at)
 """
+_FORGET_OLD = "DELETE FROM weekly_reports WHERE guild_id = ? AND week < ?"
 _IS_DONE = "SELECT EXISTS (SELECT 1 FROM weekly_reports WHERE guild_id = ? AND week >= ? AND done_at IS NOT NULL)"
 
 
@@ -47,8 +50,9 @@ def claim_weekly_report(connection: Connection, guild_id: int, week: str, *, now
 
 
 def finish_weekly_report(connection: Connection, guild_id: int, week: str, *, now: datetime) -> None:
-    """Record that a week was reported, or that it will not be."""
+    """Record that a week was reported, or that it will not be. It stands for all earlier ones: old ones are deleted."""
     connection.execute(_FINISH, {"guild_id": guild_id, "week": week, "now": to_micros(now)})
+    connection.execute(_FORGET_OLD, (guild_id, f"{date.fromisoformat(week) - WEEKS_KEPT}"))
 
 
 def is_weekly_report_done(connection: Connection, guild_id: int, week: str) -> bool:
