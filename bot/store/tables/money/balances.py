@@ -7,7 +7,6 @@ then by quarters. An order counts for its channel and for that channel's categor
 from __future__ import annotations
 
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from bot.domain.money.quota import (
     Balance,
@@ -23,7 +22,7 @@ from bot.domain.money.quota import (
 )
 from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_quarter
 from bot.store.core.connection import Connection, Row
-from bot.store.tables.money.limits import Terms, limit, limits_of, terms_for, time_zone
+from bot.store.tables.money.limits import UTC_ZONE, Terms, limit, limits_of, terms_for, time_zone
 
 
 def totals_of_accounts(accounts: str, window: str) -> str:
@@ -70,8 +69,6 @@ SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent_of_quota
 FROM {totals_of_accounts("= :account_id", "window")}
 """  # noqa: S608
-
-UTC_ZONE = ZoneInfo("UTC")
 
 # What jobs that are followed may still cost the operator: it counts like a cost until it is known.
 MAY_COST = """

@@ -47,12 +47,11 @@ from bot.store.tables.money.balances import (
     OPERATOR_SETTLED,
     QUOTA_HELD,
     QUOTA_SPENT,
-    UTC_ZONE,
     open_account,
     totals_of_accounts,
     totals_of_channel,
 )
-from bot.store.tables.money.limits import Terms
+from bot.store.tables.money.limits import UTC_ZONE, Terms
 from bot.store.tables.money.spendable import (
     AT_RISK,
     NO_REPLY,

@@ -15,7 +15,7 @@ from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection, Row
 from bot.store.tables.audit_log import Change, record
 
-_UTC = ZoneInfo("UTC")
+UTC_ZONE = ZoneInfo("UTC")
 
 # At least one row, whose limit is NULL where none was set.
 _TERMS = """
@@ -115,7 +115,7 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
         channel_cap=channel_cap,
         category_cap=category_cap,
         server_cap=server_cap,
-        time_zone=_UTC if time_zone is None else ZoneInfo(time_zone),
+        time_zone=UTC_ZONE if time_zone is None else ZoneInfo(time_zone),
         blocked=bool(rows[0]["blocked"]),
     )
 
@@ -204,7 +204,7 @@ def is_blocked(connection: Connection, guild_id: int, user_id: int) -> bool:
 def time_zone(connection: Connection, guild_id: int) -> ZoneInfo:
     """Return the server's time zone; UTC until a moderator sets another."""
     row = connection.execute(_TIME_ZONE, (guild_id,)).fetchone()
-    return _UTC if row is None else ZoneInfo(row["time_zone"])
+    return UTC_ZONE if row is None else ZoneInfo(row["time_zone"])
 
 
 def set_time_zone(

@@ -25,7 +25,6 @@ from bot.store.tables.money.balances import (
     OPERATOR_HELD,
     OPERATOR_SETTLED,
     SERVER_ACCOUNT,
-    UTC_ZONE,
     balance_of_row,
     balance_parameters,
     bounds,
@@ -34,7 +33,7 @@ from bot.store.tables.money.balances import (
     utc_day,
     window_of,
 )
-from bot.store.tables.money.limits import Terms, terms_for
+from bot.store.tables.money.limits import UTC_ZONE, Terms, terms_for
 
 MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
 """How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
