@@ -25,26 +25,20 @@ UNFINISHED = (
 
 _NEWEST_ROWS = 2_000
 
+
+def _out_of_bounds(*names: str, least: int = 0) -> str:
+    return " OR ".join(f"{name}_usd_micros NOT BETWEEN {least} AND {MAX_AMOUNT_USD_MICROS}" for name in names)
+
+
 _OUT_OF_BOUNDS = {
-    "ledger": f"amount_usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS}",
-    "reservations": " OR ".join(
-        f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}"
-        for column in ("reserved", "held", "settled", "house", "wallet", "wallet_settled")
-    ),
-    "totals": " OR ".join(
-        f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}"
-        for column in ("held", "settled", "forgiven", "operator_cost", "wallet_held", "wallet_settled")
-    ),
-    "daily_totals": " OR ".join(
-        f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}"
-        for column in ("held", "settled", "forgiven", "operator_cost", "wallet_held", "wallet_settled")
-    ),
-    "adjustments": f"amount_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}",
-    "wallets": " OR ".join(
-        f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}" for column in ("available", "held")
-    ),
-    "entitlements": f"amount_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}",
-    "wallet_ledger": f"amount_usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS}",
+    "ledger": _out_of_bounds("amount", least=1),
+    "reservations": _out_of_bounds("reserved", "held", "settled", "house", "wallet", "wallet_settled"),
+    "totals": _out_of_bounds("held", "settled", "forgiven", "operator_cost", "wallet_held", "wallet_settled"),
+    "daily_totals": _out_of_bounds("held", "settled", "forgiven", "operator_cost", "wallet_held", "wallet_settled"),
+    "adjustments": _out_of_bounds("amount"),
+    "wallets": _out_of_bounds("available", "held"),
+    "entitlements": _out_of_bounds("amount"),
+    "wallet_ledger": _out_of_bounds("amount", least=1),
     "refunds": f"usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS} "
     "OR wallet_usd_micros NOT BETWEEN 0 AND usd_micros",
 }

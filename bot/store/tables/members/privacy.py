@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from bot.domain.errors import StillUnderWay
 from bot.domain.money.quota import Period, Window
@@ -149,8 +148,7 @@ SELECT id, guild_id, closed_at FROM accounts WHERE kind = 'member' AND user_id I
 _FORGET_HOLDER = "UPDATE accounts SET user_id = NULL WHERE id = ?"
 
 # From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
-_SHA256_IN_USE = DialectSql(
-    sqlite="""
+_SHA256_IN_USE_SQLITE = """
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
 UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IS NOT NULL
 UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
@@ -171,29 +169,10 @@ UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.review IN ('waiting', 'refused')
         AND (replies.review = 'waiting' OR replies.created_at >= :kept_since)
-""",
-    postgresql="""
-SELECT sha256 FROM inputs WHERE created_at >= :kept_since
-UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IS NOT NULL
-UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
--- The card is shown again, with all its images, when the image of a job comes late.
-UNION SELECT sha256 FROM jobs followed JOIN jobs ON jobs.reply_id = followed.reply_id
-    JOIN pictures ON pictures.job_id = jobs.id
-    WHERE followed.follow_until_at IS NOT NULL
-UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
-    JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
--- Discord drops the files of a private answer after a while, and those in a channel without access cannot be read, so
--- ours are all there is.
-UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
-    JOIN pictures ON pictures.job_id = jobs.id
-    WHERE (replies.private OR replies.channel_id = 0) AND replies.created_at >= :kept_since
--- Shown only once a moderator approves them, and those refused only to their member.
-UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
-    JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.review IN ('waiting', 'refused')
-        AND (replies.review = 'waiting' OR replies.created_at >= :kept_since)
-""",
+"""
+_SHA256_IN_USE = DialectSql(
+    sqlite=_SHA256_IN_USE_SQLITE,
+    postgresql=_SHA256_IN_USE_SQLITE.replace("CROSS JOIN", "JOIN").replace("private = 1", "private"),
 )
 
 
@@ -287,7 +266,7 @@ def _forget_names(connection: Connection, now: datetime) -> None:
 def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> datetime:
     """Return when the earliest of the current windows begins: a week may begin before its month does."""
     zone = limits.time_zone(connection, guild_id)
-    today_in_utc = Window.containing(now, Period.DAY, ZoneInfo("UTC"))  # in which costs to the operator are limited
+    today_in_utc = Window.containing(now, Period.DAY, limits.UTC_ZONE)  # in which costs to the operator are limited
     return min(today_in_utc.start, *(Window.containing(now, period, zone).start for period in Period))
 
 
