@@ -117,7 +117,10 @@ def _draw_over_time(axes: Axes, chart: Chart) -> None:
     tops = [float(bottom)] * len(chart.ticks)
     for stack, colour in zip(chart.stacks, COLOURS, strict=False):
         heights = [-amount / MICROS_PER_USD * pixels_per_dollar for amount in stack.amounts_usd_micros]
-        axes.bar(centers, heights, 0.72 * bar_width, tops, color=colour, edgecolor=BACKGROUND, linewidth=1)
+        # The edge of a bar without height would cross the line below it.
+        bars = [bar for bar in zip(centers, heights, tops, strict=True) if bar[1]]
+        for center, height, top in bars:
+            axes.bar(center, height, 0.72 * bar_width, top, color=colour, edgecolor=BACKGROUND, linewidth=1)
         tops = [top + height for top, height in zip(tops, heights, strict=True)]
     names = [drawable(tick) for tick in chart.ticks]
     every = math.ceil(

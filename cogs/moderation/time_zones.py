@@ -25,9 +25,15 @@ def load() -> None:
 
 
 def find(text: str) -> ZoneInfo | None:
-    """Return the zone of that name, ignoring case, blanks and punctuation; None if there is none."""
-    name = _zones().get(squashed(text))
-    return None if name is None else ZoneInfo(name)
+    """Return the zone of that name or of the only city of that name; None if there is none.
+
+    Case, blanks and punctuation are ignored.
+    """
+    wanted = squashed(text)
+    if (name := _zones().get(wanted)) is not None:
+        return ZoneInfo(name)
+    cities = [name for name in _zones().values() if squashed(name.rpartition("/")[2]) == wanted]
+    return ZoneInfo(cities[0]) if len(cities) == 1 else None
 
 
 def search(text: str, *, limit: int) -> list[str]:

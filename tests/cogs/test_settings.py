@@ -337,6 +337,12 @@ async def test_a_word_on_the_list_is_named_and_nothing_is_ordered(stage: Stage) 
 
 
 @pytest.mark.f10
+def test_a_city_alone_names_its_time_zone_if_no_other_has_its_name() -> None:
+    assert str(time_zones.find("berlin")) == "Europe/Berlin"
+    assert str(time_zones.find("Sao Paulo")) == "America/Sao_Paulo"
+    assert time_zones.find("Olympus") is None
+
+
 async def test_the_time_zone_shows_the_next_reset_and_counts(stage: Stage) -> None:
     said = await stage.settings("time-zone", zone="asia tokyo", reason="we live there")
     zone = await stage.core.store.time_zone(stage.guild.id)

@@ -350,6 +350,23 @@ def test_what_cannot_be_backed_up_or_restored_is_one_line_and_exit_code_1(
     assert not (tmp_path / "backup").exists()
 
 
+def test_a_file_that_is_no_backup_is_named_with_what_to_try_instead(
+    ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    text = tmp_path / "notes.txt"
+    text.write_text("no database")
+    assert cli.main(["restore", str(text)]) == 1
+    line = one_line(capsys.readouterr().err)
+    assert line == f"The backup {text} is damaged (it does not begin like an SQLite file). Try an older one."
+
+
+def test_a_backup_into_a_folder_that_is_not_there_names_the_folder(
+    ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["backup", str(tmp_path / "none" / "backup.sqlite3")]) == 1
+    assert one_line(capsys.readouterr().err) == f"There is no folder {tmp_path / 'none'} for the copy."
+
+
 def test_nothing_is_restored_while_the_bot_runs(ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     backup = tmp_path / "backup.sqlite3"
     cli.main(["backup", str(backup)])

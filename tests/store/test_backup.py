@@ -131,8 +131,11 @@ async def test_a_backup_that_cannot_be_trusted_is_refused_and_the_target_stays(
 
 async def test_a_copy_that_cannot_be_written_is_a_sentence_and_leaves_nothing(path: Path, tmp_path: Path) -> None:
     await (await Store.open(path)).close()
-    with pytest.raises(StoreError, match="could not be copied"):
+    with pytest.raises(StoreError, match="There is no folder .*nowhere for the copy"):
         copy_database(path, tmp_path / "nowhere" / "backup.sqlite3")
+    (tmp_path / "a folder").mkdir()
+    with pytest.raises(StoreError, match="could not be copied"):
+        copy_database(path, tmp_path / "a folder")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be replaced"):
         restore(path, tmp_path / "file" / "bot.sqlite3")

@@ -38,6 +38,8 @@ def copy_database(source: Path, target: Path) -> None:
     """
     if target.resolve() == source.resolve():
         raise StoreError(f"{target} is the database itself. Name another file for the copy.")
+    if not target.parent.is_dir():
+        raise StoreError(f"There is no folder {target.parent} for the copy.")
     unfinished = Path(f"{target}.unfinished")
     try:
         unfinished.unlink(missing_ok=True)
@@ -88,7 +90,8 @@ def _checked_backup(source: Path) -> Path:
     if not source.is_file():
         raise StoreError(f"There is no backup {source}.")
     try:
-        schema.check_header(source)
+        if not schema.has_header(source):
+            raise sqlite3.DatabaseError("it does not begin like an SQLite file")
         with closing(connect_for_reading(source)) as connection:
             schema.check_ours(connection, source)
             findings = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]

@@ -81,9 +81,14 @@ def unusable(path: Path, what: str) -> DatabaseUnusable:
 
 def check_header(path: Path) -> None:
     """Raise DatabaseUnusable unless the file begins like an SQLite database. An emptied file is a damaged one."""
+    if not has_header(path):
+        raise unusable(path, "is damaged: it does not begin like an SQLite file")
+
+
+def has_header(path: Path) -> bool:
+    """Return whether the file begins like an SQLite database."""
     with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise unusable(path, "is damaged: it does not begin like an SQLite file")
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def check_ours(connection: sqlite3.Connection, path: Path) -> None:
