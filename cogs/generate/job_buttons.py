@@ -242,6 +242,7 @@ async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:
 CANCEL_WORDS = {
     CancelOutcome.CANCELLED: job_card.CANCEL_DONE,
     CancelOutcome.ASKED: job_card.CANCEL_ASKED,
+    CancelOutcome.UNANSWERED: job_card.CANCEL_UNANSWERED,
     CancelOutcome.NOT_POSSIBLE: job_card.CANCEL_NOT_POSSIBLE,
     CancelOutcome.TOO_LATE: job_card.CANCEL_TOO_LATE,
 }

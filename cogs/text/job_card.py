@@ -173,6 +173,7 @@ NEWEST = Phrase("Newest", longest=MAX_BUTTON_CHARACTERS)
 
 CANCEL_DONE = Phrase("Cancelled. You are not charged.")
 CANCEL_ASKED = Phrase("I asked the image service to stop. The card will say what came of it.")
+CANCEL_UNANSWERED = Phrase("The image service gave no answer, so this image may go on. Try again in a moment.")
 CANCEL_TOO_LATE = Phrase("Too late: this image is finished already or can no longer be stopped.")
 CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop an image once it has started.")
 NOT_YOURS = Phrase("Only the person who asked for this image, or a moderator, can do that.")

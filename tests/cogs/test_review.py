@@ -120,7 +120,7 @@ async def test_a_decision_does_not_show_the_prompt_that_discord_refused_in_the_q
 
 
 @pytest.mark.hostile("G-16")
-async def test_the_card_of_an_erased_member_does_not_wait_for_ever(stage: Stage) -> None:
+async def test_a_card_that_waits_for_a_review_is_removed_with_the_data_of_its_member(stage: Stage) -> None:
     desk = await reviewed(stage)
     card, question = await waiting(stage, desk)
     erase = stage.said(await stage.ada.slash(stage.channel, "privacy delete"))

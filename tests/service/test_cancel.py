@@ -167,7 +167,7 @@ async def test_a_provider_that_cannot_be_asked_to_cancel_goes_on(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     core.sandbox.next_answers("cancel", *[Trouble(status=503)] * 3)
-    assert await core.service.cancel(job) is CancelOutcome.TOO_LATE
+    assert await core.service.cancel(job) is CancelOutcome.UNANSWERED, "the image may go on, and may be stopped yet"
     assert (await core.now(job)).status is JobStatus.RUNNING
 
 

@@ -131,7 +131,7 @@ async def test_a_backup_that_cannot_be_trusted_is_refused_and_the_target_stays(
 
 async def test_a_copy_that_cannot_be_written_is_a_sentence_and_leaves_nothing(path: Path, tmp_path: Path) -> None:
     await (await Store.open(path)).close()
-    with pytest.raises(StoreError, match="There is no folder .*nowhere for the copy"):
+    with pytest.raises(StoreError, match=r"There is no folder .*nowhere for the copy"):
         copy_database(path, tmp_path / "nowhere" / "backup.sqlite3")
     (tmp_path / "a folder").mkdir()
     with pytest.raises(StoreError, match="could not be copied"):

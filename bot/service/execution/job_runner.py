@@ -530,13 +530,13 @@ async def send_once(dispatcher: ProviderDispatcher, order: ProviderRequest) -> R
     )
 
 
-async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> bool:
-    """Ask the provider to stop a job and poll it at once. True when the provider agreed."""
+async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> bool | None:
+    """Ask the provider to stop a job and poll it at once. Whether the provider agreed; None without an answer."""
+    agreed: bool | None = None
     try:
         agreed = await dispatcher.provider.cancel(remote_id)
     except ProviderError as error:
         _log.info("%s could not be asked to cancel %s: %s", dispatcher.provider.name, remote_id, error)
-        agreed = False
     dispatcher.poller.poll_soon(remote_id)
     return agreed
 

@@ -46,6 +46,8 @@ class CancelOutcome(StrEnum):
     CANCELLED = "cancelled"
     ASKED = "asked"
     """The provider agreed; the card changes when the provider reports the job cancelled."""
+    UNANSWERED = "unanswered"
+    """The provider gave no usable answer; the job may go on."""
     TOO_LATE = "too_late"
     NOT_POSSIBLE = "not_possible"
     """This provider cannot cancel."""
@@ -242,6 +244,8 @@ class ReplyRunner:
             return CancelOutcome.ASKED
         agreed = await cancel_at_provider(dispatcher, job.remote_id)
         await self._coordinator.notify_poll(job.id, job.remote_id)
+        if agreed is None:
+            return CancelOutcome.UNANSWERED
         return CancelOutcome.ASKED if agreed else CancelOutcome.TOO_LATE
 
     async def _cancel_when_sent(self, job: Job) -> None:

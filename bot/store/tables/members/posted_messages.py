@@ -40,7 +40,7 @@ WHERE message_id IS NOT NULL AND removed_at IS NULL AND reply_id IN ({REPLIES_OF
 UNION ALL
 SELECT channel_id, message_id FROM reviews WHERE message_id IS NOT NULL AND reply_id IN ({REPLIES_OF_MEMBER})
 UNION ALL
--- A card that waits for a review would wait for ever.
+-- Nobody can decide any more what a card waits for.
 SELECT channel_id, message_id FROM replies
 WHERE review = 'waiting' AND message_id IS NOT NULL AND channel_id <> 0 AND NOT private AND id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608 - our own words
