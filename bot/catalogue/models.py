@@ -13,7 +13,7 @@ from typing import Any
 
 from bot.catalogue import aspect_ratio
 from bot.catalogue.fields import Field
-from bot.domain.jobs import ImageRole, JobKind
+from bot.domain.jobs import JobKind
 
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
 """The options of commands, in the order in which they are listed."""
@@ -189,11 +189,6 @@ class Model:
     def supports_option(self, option: str) -> bool:
         """Return whether the model has a field for the option."""
         return self.field_for(option) is not None or (option == "aspect_ratio" and self.uses_width_and_height)
-
-    def supports_images(self, count: int) -> bool:
-        """Return whether one order can change that many images."""
-        field = self.field_for(ImageRole.SOURCE)
-        return field is not None and (field.capacity is None or count <= field.capacity)
 
     def choices(self, option: str) -> tuple[str, ...]:
         """Return the allowed values; empty where any value is allowed or the model lacks the option."""

@@ -33,7 +33,6 @@ UNKNOWN_PRESET = Phrase("There is no preset `{name}`. Pick one from the list tha
 
 DEFAULTS_TITLE = Phrase("### Your defaults in this server")
 DEFAULTS_NONE = Phrase("You have set none. `/defaults set` does, for `/imagine` and `/edit` in this server.")
-DEFAULTS_SET = Phrase("Your orders in this server begin with:")
 DEFAULTS_CLEARED = Phrase("Your defaults in this server are cleared.")
 DEFAULTS_NOTHING_GIVEN = Phrase(
     "Name at least one option to set: `model`, `aspect_ratio`, `resolution`, `private`, `preset`."

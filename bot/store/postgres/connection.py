@@ -259,7 +259,9 @@ def no_room(address: PostgresAddress, error: StoreError) -> StoreError:
 
 def unreachable(address: PostgresAddress, error: psycopg.Error) -> StoreError:
     """Return the StoreError for a failed connection attempt."""
-    reason = address.hide(" ".join(str(error).split())).rstrip(".")
+    # libpq puts a hint, such as whether the server is running, on a line of its own.
+    failure, *hints = (" ".join(line.split()) for line in str(error).strip().splitlines() or [""])
+    reason = address.hide(failure.rstrip(".") + (f" ({' '.join(hints)})" if hints else ""))
     return StoreError(f"The database {address} cannot be reached: {reason}.")
 
 

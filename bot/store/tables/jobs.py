@@ -351,7 +351,7 @@ def set_delivery(
 
 
 def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None) -> None:
-    """Return the reason that the moderator gave for cancelling the job."""
+    """Store the reason that a moderator gave for cancelling a reply."""
     connection.execute(_SET_CANCEL_REASON, (reason, reply_id))
 
 
