@@ -33,6 +33,7 @@ BotError
 │   ├── ProviderRejected             release: refused or failed, known not to be charged
 │   │   └── ProviderDenied           release, stop the provider and alert the operator (401, 402, 403)
 │   ├── ProviderUnavailable          nothing was accepted: may be sent again
+│   │   └── ForeignAnswer            the answer is about another job: read it again
 │   └── OutcomeUncertain             keep the reservation: maybe accepted, maybe charged. Reconcile
 ├── MediaError                       an image could not be fetched or is not what it claims
 └── StoreError                       the database cannot be read or written: nothing is bought
@@ -353,6 +354,10 @@ class ProviderUnavailable(ProviderError):
     def __init__(self, detail: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
         super().__init__(detail, status=status)
         self.retry_after_seconds = retry_after_seconds
+
+
+class ForeignAnswer(ProviderUnavailable):
+    """The answer names another job than the one asked for, whose image may belong to another member."""
 
 
 class OutcomeUncertain(ProviderError):

@@ -20,8 +20,16 @@ from typing import Any, TypeVar
 import aiohttp
 from yarl import URL
 
-from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
+from bot.domain.errors import (
+    ForeignAnswer,
+    OutcomeUncertain,
+    ProviderDenied,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 from bot.domain.jobs import FailureReason
+from bot.domain.json_values import as_object
 from bot.providers.parsing import ApiErrorBody, parse_json, read_error_body
 from bot.runtime.retry import RetryBudget, backoff_seconds
 from bot.runtime.trusted_clock import utc_now
@@ -216,6 +224,12 @@ class ApiClient:
             return self._json_of(response, allow_empty=False)
 
         return await self._with_retries(send, attempts=attempts)
+
+    def require_about(self, document: Any, *, key: str, remote_id: str) -> None:
+        """Raise ForeignAnswer when the body names another job: a cache or proxy may mix up answers."""
+        named = as_object(document).get(key)
+        if named is not None and named != remote_id:
+            raise ForeignAnswer(f"{self._name}: asked for {remote_id}, answered about another job")
 
     # -- sending --------------------------------------------------------------------------------------
 

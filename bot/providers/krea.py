@@ -109,6 +109,7 @@ class KreaProvider:
 
     async def fetch(self, remote_id: str) -> Update:
         job = as_object(await self._api.request("GET", f"/jobs/{quote(remote_id, safe='')}"))
+        self._api.require_about(job, key="job_id", remote_id=remote_id)
         status_word = job.get("status")
         if not isinstance(status_word, str):
             raise ProviderUnavailable("krea: a job without a status")
@@ -116,9 +117,10 @@ class KreaProvider:
 
     async def cancel(self, remote_id: str) -> bool:
         try:
-            await self._api.request(
+            answer = await self._api.request(
                 "DELETE", f"/jobs/{quote(remote_id, safe='')}", attempts=_READ_ATTEMPTS, allow_empty=True
             )
+            self._api.require_about(answer, key="job_id", remote_id=remote_id)
         except ProviderDenied:
             raise
         except ProviderRejected:

@@ -99,6 +99,7 @@ class PixazoProvider:
 
     async def fetch(self, remote_id: str) -> Update:
         job = as_object(await self._api.request("GET", _status_path(remote_id)))
+        self._api.require_about(job, key="request_id", remote_id=remote_id)
         status_word = job.get("status")
         if not isinstance(status_word, str):
             raise ProviderUnavailable("pixazo: a request without a status")

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from bot.domain.errors import BotError, ProviderDenied, ProviderRejected, ProviderUnavailable
+from bot.domain.errors import BotError, ForeignAnswer, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
 from bot.providers.base import Provider, Update
 from bot.providers.durations import DurationEstimator
@@ -91,6 +91,7 @@ class Poller:
         max_in_flight: int = 32,
         on_denied: Callable[[ProviderDenied], None] | None = None,
         on_new_word: Callable[[Update], None] | None = None,
+        on_foreign_answer: Callable[[ForeignAnswer], None] | None = None,
         random_source: Callable[[], float] = random.random,
     ) -> None:
         self._provider = provider
@@ -98,6 +99,7 @@ class Poller:
         self._clock = clock
         self._on_denied = on_denied
         self._on_new_word = on_new_word
+        self._on_foreign_answer = on_foreign_answer
         self._random = random_source
         self._slots = asyncio.Semaphore(max_in_flight)
         self._watched: dict[str, _Watched] = {}
@@ -221,6 +223,10 @@ class Poller:
             update = await self._provider.fetch(job.remote_id)
         except ProviderUnavailable as error:
             pause_seconds = self._after_fault(job, error)
+            if isinstance(error, ForeignAnswer):
+                _log.warning("%s", error)
+                if self._on_foreign_answer is not None:
+                    self._on_foreign_answer(error)
         except ProviderDenied as error:
             # The job may be paid for and still running, so polling continues, slowly.
             pause_seconds = _MAX_PAUSE_SECONDS

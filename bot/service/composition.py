@@ -10,6 +10,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.deployment.process_role import Role
+from bot.domain.errors import ForeignAnswer
 from bot.domain.jobs import JobStatus
 from bot.domain.money.quota import Limits
 from bot.media.downloader import Downloader
@@ -117,12 +118,20 @@ class ServiceParts:
                 f" Job {update.remote_id} counts as {meaning}. Look for a newer version of the bot.",
             )
 
+        def tell_of_foreign_answer(error: ForeignAnswer) -> None:
+            context.presenter.operator_notice(
+                f"{provider.name} answers about other jobs",
+                f"{error}. The answer is not used and the job is read again. A cache or proxy in front of"
+                f" {provider.name} may mix up answers.",
+            )
+
         poller = Poller(
             provider,
             poll_seconds=poll_seconds,
             clock=context.clock,
             on_denied=breaker.record_denial,
             on_new_word=tell_of_new_word,
+            on_foreign_answer=tell_of_foreign_answer,
         )
         dispatcher = self.dispatchers[provider.name] = ProviderDispatcher(
             provider, poller, breaker=breaker, coordinator=context.coordinator, max_concurrency=max_concurrency

@@ -21,6 +21,7 @@ import time_machine
 from PIL import Image
 
 from bot.domain.errors import (
+    ForeignAnswer,
     OutcomeUncertain,
     ProviderDenied,
     ProviderError,
@@ -678,6 +679,28 @@ async def test_a_failed_poll_does_not_change_the_job(
         assert CANARY not in everything_about(caught.value)
         assert len(sandbox.seen("read")) == before + 1, "the poller decides when to poll again"
         assert (await the_end(provider, remote.remote_id)).status is JobStatus.SUCCEEDED
+
+
+async def test_an_answer_about_another_job_is_no_answer(
+    krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider
+) -> None:
+    for provider, order in ((krea, an_order()), (pixazo, a_pixazo_order())):
+        other, own = await provider.submit(order), await provider.submit(order)
+        done = await the_end(provider, other.remote_id)
+        assert done.status is JobStatus.SUCCEEDED
+        sandbox.next_answers("read", Trouble(body=sandbox.jobs[other.remote_id].as_document(), status=200))
+        with pytest.raises(ForeignAnswer):
+            await provider.fetch(own.remote_id)
+        assert (await the_end(provider, own.remote_id)).result_urls != done.result_urls
+
+
+async def test_a_cancellation_answered_about_another_job_is_no_agreement(
+    krea: KreaProvider, sandbox: SandboxProvider
+) -> None:
+    remote = await krea.submit(an_order())
+    sandbox.next_answers("cancel", *[Trouble(status=200, body={"job_id": "another", "status": "cancelled"})] * 3)
+    with pytest.raises(ProviderUnavailable):
+        await krea.cancel(remote.remote_id)
 
 
 async def test_an_unknown_job_is_rejected(krea: KreaProvider, pixazo: PixazoProvider) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.jobs import FailureReason, ImageInput, ImageRole, Job, JobKind, JobStatus
 from sandbox.plans import Ending, ErrorForm, How, Plan, Trouble
-from tests.support.core import NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.support.core import BEN, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
 
 NOTHING = (0, 0, 0)
@@ -65,6 +65,25 @@ async def test_a_redirect_is_not_followed_and_its_order_counts_as_uncertain(core
     core.sandbox.next_order(Plan(trouble=Trouble(status=307, headers={"Location": "/generate/elsewhere"})))
     await core.reached(await core.order(), JobStatus.UNCERTAIN)
     assert core.submissions == 1
+
+
+# -- answers about another job ------------------------------------------------------------------------
+
+
+async def test_an_answer_about_another_members_job_is_neither_delivered_nor_charged(core: Core):
+    private = await core.ended(await core.order("a private image"))
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order("another", member=BEN), JobStatus.RUNNING)
+    mixed_up = core.sandbox.jobs[private.remote_id or ""].as_document()
+    core.sandbox.next_answers("read", *[Trouble(status=200, body=mixed_up)] * 3)
+    await until(lambda: not core.sandbox._troubles["read"])
+    assert (await core.now(job)).status is JobStatus.RUNNING
+    assert [matter for matter, _ in core.presenter.notices] == ["krea answers about other jobs"] * 3
+    core.sandbox.complete_all()
+    done = await core.ended(job)
+    assert done.images
+    assert not {image.sha256 for image in done.images} & {image.sha256 for image in private.images}
+    assert await core.money(BEN) == (PRICE, 0, 0)
 
 
 # -- failed at the provider: released -----------------------------------------------------------------
