@@ -31,6 +31,7 @@ from bot.domain.errors import (
 from bot.domain.jobs import FailureReason
 from bot.domain.json_values import as_object
 from bot.providers.parsing import ApiErrorBody, parse_json, read_error_body
+from bot.runtime.logs import Redactor
 from bot.runtime.retry import RetryBudget, backoff_seconds
 from bot.runtime.trusted_clock import utc_now
 from bot.runtime.web.capped_body import read_capped
@@ -136,7 +137,8 @@ class ApiClient:
         self._name = name
         self._base = base_url.rstrip("/")
         self._origin = URL(self._base).origin()
-        self._api_key = api_key
+        self.redact = Redactor([api_key])
+        """Removes the key from what the provider wrote."""
         self._key_headers = {key_header: f"{key_prefix}{api_key}"}
         self._submit_timeouts = submit_timeouts
         self._read_timeouts = read_timeouts
@@ -333,7 +335,7 @@ class ApiClient:
     def _error_of(self, response: ApiResponse, *, is_order: bool) -> ProviderError:
         """Return the error for a status other than 2xx. Its class decides about the money: see job_runner.py."""
         status = response.status
-        error_body = read_error_body(response.document, secret=self._api_key)
+        error_body = read_error_body(response.document, redact=self.redact)
         detail = f"{self._name}: {status} {error_body.summary}".rstrip()
         retry_after_seconds = _retry_after(response.headers.get("Retry-After"))
         match status:

@@ -96,7 +96,7 @@ class KreaProvider:
             pause_seconds=pause_seconds,
             clock=clock,
         )
-        self._status_map = StatusMap(self.name, _STATUSES)
+        self._status_map = StatusMap(self.name, _STATUSES, redact=self._api.redact)
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
@@ -167,7 +167,8 @@ class KreaProvider:
             if reached or not jobs or cursor is None:
                 break
             if params.get("cursor") == cursor:
-                raise ProviderUnavailable(f"krea: the list of jobs repeats itself at {read_word(cursor)}")
+                word = read_word(cursor, redact=self._api.redact)
+                raise ProviderUnavailable(f"krea: the list of jobs repeats itself at {word}")
             params["cursor"] = cursor
         else:
             # With an incomplete list, one of several candidates could seem to be the only one.
@@ -220,7 +221,11 @@ class KreaProvider:
             params["cursor"] = cursor
         page = as_object(await self._api.request("GET", "/styles", params=params))
         return StylePage(
-            styles=tuple(style for item in as_list(page.get("items"))[:_MAX_ITEMS_READ] if (style := read_style(item))),
+            styles=tuple(
+                style
+                for item in as_list(page.get("items"))[:_MAX_ITEMS_READ]
+                if (style := read_style(item, redact=self._api.redact))
+            ),
             next_cursor=read_cursor(page.get("next_cursor")),
         )
 
@@ -258,11 +263,15 @@ class KreaProvider:
         image_urls = read_image_urls(result.get("urls"))
         state = self._status_map.read_job(job, image_urls=image_urls, error=error)
         status = state.status
-        failure = read_error_body({"error": error}).as_failure() if status is JobStatus.FAILED else None
+        failure = (
+            read_error_body({"error": error}, redact=self._api.redact).as_failure()
+            if status is JobStatus.FAILED
+            else None
+        )
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_status=read_word(status_word),
+            provider_status=read_word(status_word, redact=self._api.redact),
             progress=state.progress,
             result_urls=image_urls if status is JobStatus.SUCCEEDED else (),
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,

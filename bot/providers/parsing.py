@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -70,12 +70,14 @@ _NOT_FOR_MEMBERS = re.compile(
     r"|balance",
     re.IGNORECASE,
 )
-
-
 _NO_SUCH_MODEL = re.compile(
     r"\bmodel[ _-]?(?:[^\s]{1,80} )?(?:is )?(?:not[ _-]?found|unavailable|disabled|retired|deprecated|no longer)",
     re.IGNORECASE,
 )
+
+
+Redact = Callable[[str], str]
+"""Replaces secrets in what a provider wrote: members see it, and it is stored and exported."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,17 +145,17 @@ def parse_json(body: bytes) -> tuple[Any, bool]:
         return None, False
 
 
-def read_error_body(document: Any, *, secret: str = "") -> ApiErrorBody:
+def read_error_body(document: Any, *, redact: Redact) -> ApiErrorBody:
     """Read the error in a response or a job: `error` (text or object), `message`, `detail` (text or list)."""
     if isinstance(document, str):
-        return ApiErrorBody(text=_clean(document, secret))
+        return ApiErrorBody(text=_clean(document, redact))
     body = as_object(document)
     error = body.get("error")
     inner = as_object(error)
     code = inner.get("code") or (error if isinstance(error, str) else "")
     text = inner.get("message") or body.get("message") or _detail(body.get("detail")) or code
     replacement = body.get("replacement") or inner.get("replacement")
-    return ApiErrorBody(code=_clean(code, secret), text=_clean(text, secret), replacement=_clean(replacement, secret))
+    return ApiErrorBody(code=_clean(code, redact), text=_clean(text, redact), replacement=_clean(replacement, redact))
 
 
 def _detail(value: Any) -> str:
@@ -170,14 +172,11 @@ def _detail(value: Any) -> str:
     return "; ".join(sentences)
 
 
-def _clean(value: Any, secret: str) -> str:
-    """Return one printable line without URLs or the key, of at most 200 characters."""
+def _clean(value: Any, redact: Redact) -> str:
+    """Return one printable line without URLs and secrets, of at most 200 characters."""
     if not isinstance(value, str):
         return ""
-    text = value[: _MAX_HINT_CHARACTERS * 10]
-    if secret:
-        text = text.replace(secret, "[key]")
-    text = _URL.sub("", text)
+    text = _URL.sub("", redact(value[: _MAX_HINT_CHARACTERS * 10]))
     # Category C: control, format (also bidirectional), surrogate and private-use characters.
     text = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in text)
     text = " ".join(text.split())
@@ -202,10 +201,10 @@ def read_id(value: Any) -> str | None:
     return None if _DOTS_ONLY.fullmatch(value) else value
 
 
-def read_style(value: Any) -> Style | None:
+def read_style(value: Any, *, redact: Redact) -> Style | None:
     """Return an entry of a list of styles, or None when it is not public or has no title."""
     entry = as_object(value)
-    style_id, title, likes = read_id(entry.get("id")), _clean(entry.get("title"), ""), entry.get("like_count")
+    style_id, title, likes = read_id(entry.get("id")), _clean(entry.get("title"), redact), entry.get("like_count")
     if style_id is None or not title or entry.get("public") is not True:
         return None
     return Style(
@@ -220,9 +219,9 @@ def read_style(value: Any) -> Style | None:
     )
 
 
-def read_word(value: Any) -> str:
-    """Return a status word as one short printable line, for logs and the operator."""
-    return _clean(value, "")[:60]
+def read_word(value: Any, *, redact: Redact) -> str:
+    """Return a status word as one short printable line without secrets, for logs and the operator."""
+    return _clean(value, redact)[:60]
 
 
 def is_printed(text: str) -> bool:
@@ -342,9 +341,10 @@ class JobState:
 class StatusMap:
     """The status words of one provider. An unknown word alone means 'running' and is logged once."""
 
-    def __init__(self, provider: str, known: Mapping[str, StatusMeaning]) -> None:
+    def __init__(self, provider: str, known: Mapping[str, StatusMeaning], *, redact: Redact) -> None:
         self._provider = provider
         self._known = known
+        self._redact = redact
         self._logged: set[str] = set()
         self._told: set[str] = set()
 
@@ -378,7 +378,7 @@ class StatusMap:
         meaning = self._known.get(text)
         if meaning is not None:
             return meaning
-        name = _clean(text[:60], "")
+        name = read_word(text, redact=self._redact)
         if name not in self._logged and len(self._logged) < _MAX_LOGGED_STATUSES:
             self._logged.add(name)
             _log.warning('unknown status "%s" of %s is taken to mean running', name, self._provider)

@@ -79,7 +79,7 @@ class PixazoProvider:
             pause_seconds=pause_seconds,
             clock=clock,
         )
-        self._status_map = StatusMap(self.name, _STATUSES)
+        self._status_map = StatusMap(self.name, _STATUSES, redact=self._api.redact)
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
@@ -139,11 +139,12 @@ class PixazoProvider:
         status = state.status
         failure: Failure | None = None
         if status is JobStatus.FAILED:
-            failure = read_error_body({"error": job.get("error"), "message": job.get("message")}).as_failure()
+            complaint = {"error": job.get("error"), "message": job.get("message")}
+            failure = read_error_body(complaint, redact=self._api.redact).as_failure()
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_status=read_word(status_word),
+            provider_status=read_word(status_word, redact=self._api.redact),
             progress=state.progress,
             result_urls=image_urls if status is JobStatus.SUCCEEDED else (),
             failure=failure,

@@ -23,6 +23,7 @@ from bot.providers.parsing import (
     read_time,
 )
 from bot.providers.pixazo import PixazoProvider
+from bot.runtime.logs import Redactor
 from sandbox.plans import Trouble
 from sandbox.provider import SandboxProvider
 
@@ -43,7 +44,7 @@ ANY_JSON = st.recursive(
 
 @given(ANY_JSON)
 def test_any_complaint_becomes_one_clean_short_line(document: Any) -> None:
-    error_body = read_error_body(document, secret=SECRET)
+    error_body = read_error_body(document, redact=Redactor([SECRET]))
     for line in (error_body.hint, error_body.summary, error_body.as_failure().hint):
         assert SECRET not in line
         assert line.isprintable()

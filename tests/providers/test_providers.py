@@ -844,6 +844,34 @@ async def test_the_key_shows_up_in_no_error_and_no_log(
     assert CANARY not in repr(krea) + repr(pixazo) + repr(vars(krea)) + repr(vars(pixazo))
 
 
+@pytest.mark.f21
+@pytest.mark.parametrize("key_form", [CANARY, f"Bearer {CANARY}"])
+async def test_the_key_shows_up_in_nothing_that_is_told_of_a_job_or_a_style(
+    krea: KreaProvider,
+    pixazo: PixazoProvider,
+    sandbox: SandboxProvider,
+    caplog: pytest.LogCaptureFixture,
+    key_form: str,
+) -> None:
+    told = ""
+    word = f"{'x' * 40} {key_form}"
+    failed = {"status": "failed", "error": {"code": key_form, "message": f"refused for {key_form} by region"}}
+    odd = {"status": word, "completed_at": "2026-11-29T08:00:00Z", "error": f"no luck with {key_form}"}
+    for provider in (krea, pixazo):
+        sandbox.next_answers("read", *[Trouble(status=200, body=body) for body in (failed, odd, {"status": word})])
+        for _ in range(3):
+            update = await provider.fetch("a")
+            told += repr(update)
+            if update.failure is not None:
+                assert "[hidden]" in update.failure.hint
+    style = {"id": "a", "title": f"Clay {key_form}", "public": True, "models": []}
+    sandbox.next_answers("styles", Trouble(status=200, body={"items": [style]}))
+    told += repr(await krea.styles(None))
+    assert CANARY not in told
+    assert "canary" not in told
+    assert "canary" not in caplog.text
+
+
 async def test_keys_are_sent_in_the_documented_headers_only(
     krea: KreaProvider, pixazo: PixazoProvider, session: aiohttp.ClientSession, sandbox: SandboxProvider
 ) -> None:
