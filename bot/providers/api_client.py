@@ -2,6 +2,9 @@
 
 There are two kinds of requests. A submission costs money and is sent exactly once: when its outcome is not known, it
 raises `OutcomeUncertain`. All others cost nothing: without a usable response they raise `ProviderUnavailable`.
+
+What counts as a refusal is a closed list: any other status may be that of something in front of the provider, which may
+have taken the order or may know the job.
 """
 
 from __future__ import annotations
@@ -39,6 +42,15 @@ from bot.runtime.web.capped_body import read_capped
 _MAX_RESPONSE_BYTES = 1024 * 1024
 _MAX_BYTES_PARSED_ON_THE_LOOP = 64 * 1024
 _MAX_PAUSE_SECONDS = 10.0
+
+_REFUSALS = frozenset({400, 404, 405, 410, 413, 415, 422})
+"""Statuses of a request that the provider did not carry out, beside those for our key, our balance and our rate."""
+
+_REFUSALS_OF_A_READ = frozenset({404, 410})
+"""Statuses that say there is nothing of that id."""
+
+_REFUSALS_IN_JSON = frozenset({400, 404, 422})
+"""Those that pages of a server in front of the API have as well; from the API itself they come as JSON."""
 
 # aiohttp raises these only while connecting (DNS, TCP, TLS): no byte of the request was sent.
 _BEFORE_SENDING = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch)
@@ -88,6 +100,12 @@ class ApiResponse:
     def is_page(self) -> bool:
         """Whether the body is text for people, as what stands in front of an API sends it."""
         return isinstance(self.document, str) or self.headers.get("Content-Type", "").startswith("text/html")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the API itself seems to have sent the body, even if it was cut short."""
+        announced = self.headers.get("Content-Type", "").startswith("application/json")
+        return not self.is_page and (announced or isinstance(self.document, dict))
 
 
 _MIN_CLOCK_DIFFERENCE = timedelta(seconds=2)
@@ -207,7 +225,7 @@ class ApiClient:
             response = await self._send(
                 method, path, is_order=False, timeouts=self._read_timeouts, headers={}, params=params
             )
-            return self._json_of(response, allow_empty=allow_empty)
+            return self._json_of(response, allow_empty=allow_empty, is_read=method == "GET")
 
         return await self._with_retries(send, attempts=attempts)
 
@@ -223,7 +241,7 @@ class ApiClient:
             response = await self._send(
                 "POST", path, is_order=False, timeouts=self._upload_timeouts, headers={}, data=form
             )
-            return self._json_of(response, allow_empty=False)
+            return self._json_of(response, allow_empty=False, is_read=False)
 
         return await self._with_retries(send, attempts=attempts)
 
@@ -235,9 +253,9 @@ class ApiClient:
 
     # -- sending --------------------------------------------------------------------------------------
 
-    def _json_of(self, response: ApiResponse, *, allow_empty: bool) -> Any:
+    def _json_of(self, response: ApiResponse, *, allow_empty: bool, is_read: bool) -> Any:
         if not response.is_success:
-            raise self._error_of(response, is_order=False)
+            raise self._error_of(response, is_order=False, is_read=is_read)
         if response.is_ambiguous:
             raise ProviderUnavailable(
                 f"{self._name}: {response.status} with a key written twice", status=response.status
@@ -332,34 +350,35 @@ class ApiClient:
             return OutcomeUncertain(f"{self._name}: {detail}", status=status)
         return ProviderUnavailable(f"{self._name}: {detail}", status=status, retry_after_seconds=retry_after_seconds)
 
-    def _error_of(self, response: ApiResponse, *, is_order: bool) -> ProviderError:
+    def _error_of(self, response: ApiResponse, *, is_order: bool, is_read: bool = False) -> ProviderError:
         """Return the error for a status other than 2xx. Its class decides about the money: see job_runner.py."""
         status = response.status
         error_body = read_error_body(response.document, redact=self.redact)
         detail = f"{self._name}: {status} {error_body.summary}".rstrip()
         retry_after_seconds = _retry_after(response.headers.get("Retry-After"))
+        is_refused = status in (_REFUSALS_OF_A_READ if is_read else _REFUSALS)
+        if (is_read or status in _REFUSALS_IN_JSON) and not response.is_json:
+            is_refused = False
         match status:
-            case 400 | 403 | 422 if error_body.is_moderation:
+            case 400 | 403 | 422 if error_body.is_moderation and (is_refused or (status == 403 and not is_read)):
                 return ProviderRejected(detail, status=status, reason=FailureReason.MODERATED)
-            case 403 if error_body.is_about_an_input:
+            case 403 if error_body.is_about_an_input and not is_read:
                 # The private style of one member must not stop the provider for all.
                 return ProviderRejected(detail, status=status, hint=error_body.hint)
-            case 403 if response.is_page:
+            case 403 if response.is_page or error_body.is_about_an_input or error_body.is_moderation:
                 # A page of something in front of the provider: it says nothing about our key, and may pass.
                 return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
             case 401 | 402 | 403:
                 return ProviderDenied(detail, status=status, reason=FailureReason.PROVIDER_UNAVAILABLE)
-            case 400 | 404 | 422 if is_order and error_body.is_about_the_model:
+            case 400 | 404 | 422 if is_order and is_refused and error_body.is_about_the_model:
                 return self._model_gone(detail, status, error_body)
-            case 404 if is_order and error_body.summary:  # orders have one path for each model
+            case 404 if is_order and is_refused and error_body.summary:  # orders have one path for each model
                 return self._model_gone(detail, status, error_body)
-            case 410:
+            case 410 if is_refused:
                 return self._model_gone(detail, status, error_body)
             case 429:
                 return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
-            case 408:
-                return self._no_response(f"{status}", is_order=is_order, status=status)
-            case _ if 400 <= status < 500:
+            case _ if is_refused:
                 return ProviderRejected(detail, status=status, reason=FailureReason.REJECTED, hint=error_body.hint)
             case _:
                 return self._no_response(

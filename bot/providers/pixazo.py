@@ -131,6 +131,10 @@ class PixazoProvider:
         except ProviderRejected:
             # 'No such request' means that the key was accepted.
             return
+        except ProviderUnavailable as error:
+            # How the gateway says so is not documented.
+            if error.status not in (400, 422):
+                raise
 
     def _update(self, remote_id: str, status_word: str, job: Mapping[str, Any]) -> Update:
         output = as_object(job.get("output"))

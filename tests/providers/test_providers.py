@@ -344,7 +344,9 @@ async def test_a_job_cancelled_by_the_system_is_cancelled(
         (404, {"error": "Not found"}, FailureReason.MODEL_RETIRED, ""),
         (404, None, FailureReason.REJECTED, ""),
         (400, None, FailureReason.REJECTED, ""),
-        (409, {"message": "conflict with x"}, FailureReason.REJECTED, "conflict with x"),
+        (405, None, FailureReason.REJECTED, ""),
+        (413, "<html>too large</html>", FailureReason.REJECTED, ""),
+        (415, {"error": "JSON only"}, FailureReason.REJECTED, "JSON only"),
         (403, {"error": "This style is private"}, FailureReason.REJECTED, "This style is private"),
         (
             410,
@@ -701,6 +703,53 @@ async def test_a_cancellation_answered_about_another_job_is_no_agreement(
     sandbox.next_answers("cancel", *[Trouble(status=200, body={"job_id": "another", "status": "cancelled"})] * 3)
     with pytest.raises(ProviderUnavailable):
         await krea.cancel(remote.remote_id)
+
+
+UNDOCUMENTED = [(status, {"error": "odd"}) for status in (406, 409, 418, 421, 423, 425, 451, 499)]
+PAGES = [(status, "<html>404 Not Found: nginx</html>") for status in (400, 404, 422)]
+
+
+@pytest.mark.parametrize(("status", "body"), [*UNDOCUMENTED, *PAGES])
+async def test_an_order_is_refused_only_by_a_documented_answer_of_the_api_itself(
+    krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider, status: int, body: Any
+) -> None:
+    for provider, order in ((krea, an_order()), (pixazo, a_pixazo_order())):
+        sandbox.next_order(Plan(trouble=Trouble(status=status, body=body, accepted=True)))
+        with pytest.raises(OutcomeUncertain) as caught:
+            await provider.submit(order)
+        assert caught.value.status == status
+    assert len(sandbox.orders) == len(sandbox.jobs) == 2
+
+
+@pytest.mark.f20
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *UNDOCUMENTED,
+        *PAGES,
+        (410, "<html>Gone</html>"),
+        *((status, {"error": "bad request"}) for status in (400, 405, 413, 415, 422)),
+        (422, {"error": "flagged by moderation"}),
+        (403, {"error": "This style is private"}),
+    ],
+)
+async def test_only_a_404_or_410_of_the_api_itself_says_that_a_job_is_unknown(
+    krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider, status: int, body: Any
+) -> None:
+    for provider in (krea, pixazo):
+        sandbox.next_answers("read", Trouble(status=status, body=body), Trouble(status=410, body={"error": "gone"}))
+        with pytest.raises(ProviderUnavailable):
+            await provider.fetch("a")
+        with pytest.raises(ProviderRejected):
+            await provider.fetch("a")
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+async def test_a_gateway_that_knows_no_probed_request_has_accepted_the_key(
+    pixazo: PixazoProvider, sandbox: SandboxProvider, status: int
+) -> None:
+    sandbox.next_answers("read", *[Trouble(status=status, body={"error": "No such request"})] * 3)
+    await pixazo.probe()
 
 
 async def test_an_unknown_job_is_rejected(krea: KreaProvider, pixazo: PixazoProvider) -> None:

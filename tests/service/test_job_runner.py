@@ -31,7 +31,7 @@ DOCUMENTED_REFUSALS = [
     (400, {"error": "width: out of range"}, FailureReason.REJECTED, "width: out of range"),
     (400, {"error": {"code": "bad", "message": "No such style"}}, FailureReason.REJECTED, "No such style"),
     (405, None, FailureReason.REJECTED, ""),
-    (409, {"message": "Conflicting options"}, FailureReason.REJECTED, "Conflicting options"),
+    (415, {"message": "Only JSON"}, FailureReason.REJECTED, "Only JSON"),
     (413, {"error": "Too large"}, FailureReason.REJECTED, "Too large"),
     (422, {"error": "Invalid asset URL"}, FailureReason.REJECTED, "Invalid asset URL"),
     (422, {"detail": [{"loc": ["body", "seed"], "msg": "too big"}]}, FailureReason.REJECTED, "seed: too big"),

@@ -77,8 +77,8 @@ async def test_a_lost_answer_is_found_in_the_list_and_the_order_was_sent_once(co
 
 
 @pytest.mark.f23
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
-async def test_a_server_error_after_the_order_was_taken_is_a_lost_answer(core: Core, status: int):
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 409, 418, 425, 499])
+async def test_an_error_after_the_order_was_taken_is_a_lost_answer(core: Core, status: int):
     job, _ = await lost_order(core, Plan(trouble=Trouble(status=status, accepted=True)))
     assert (await core.ended(job)).status is JobStatus.SUCCEEDED
     assert core.submissions == 1
