@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 
 from bot.domain.jobs import FailureReason, Job, JobStatus
+from bot.service.execution.reconciliation import MAX_MISSES
 from sandbox.contracts import contracts
 from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
 from sandbox.remote_job import RemoteJob
@@ -393,6 +395,24 @@ async def test_a_job_from_before_the_order_cannot_be_claimed(tmp_path: Path):
         await calls(core, remote.webhook_url, older.id)
         await until(lambda: len(core.sandbox.seen("read")) > reads)
         await calls(core, remote.webhook_url, remote.id)
+        assert (await core.reached(job, JobStatus.RUNNING)).remote_id == remote.id
+
+
+@pytest.mark.parametrize("misdated", [1, 5])
+async def test_answers_that_are_dated_wrong_do_not_hide_a_job_that_the_next_call_names(tmp_path: Path, misdated: int):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
+        job, remote = await lost_order(core, plan)
+        assert remote.webhook_url is not None
+        date = format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True)
+        wrong = Trouble(status=200, body=remote.as_document(), headers={"Date": date})
+        core.sandbox.next_answers("read", *[wrong] * misdated)
+        while core.sandbox._troubles["read"]:
+            left = len(core.sandbox._troubles["read"])
+            await calls(core, remote.webhook_url, remote.id)
+            await until(lambda left=left: len(core.sandbox._troubles["read"]) < left)
+        if misdated > MAX_MISSES:
+            await calls(core, remote.webhook_url, remote.id)
         assert (await core.reached(job, JobStatus.RUNNING)).remote_id == remote.id
 
 

@@ -38,8 +38,9 @@ FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 30.0
 """Pauses between two searches, unless a webhook call comes first."""
 
-MAX_UNKNOWN = 3
-"""How often a job that a call named may be unknown to the provider; it may be a moment behind its own call."""
+MAX_MISSES = 3
+"""How often a job that a call named may be unknown to the provider, which may be a moment behind its own call, or seem
+to be of another time, because a single answer is dated wrong. Another call lets it be checked as often again."""
 
 
 class SubmissionLost(Exception):
@@ -80,12 +81,12 @@ class SubmissionReconciler:
         """
         until = max(until, self._clock() + timedelta(seconds=MIN_RECONCILIATION_SECONDS))
         called = in_flight.claimed = asyncio.Event()
-        unknown: Counter[str] = Counter()
+        misses: Counter[str] = Counter()
         searches = 1
         while True:
             if dispatcher.shares_slots and not await self._is_still_lost(job):
                 raise ClaimedElsewhere
-            if (claimed := await self._claimed(job, dispatcher, in_flight, unknown)) is not None:
+            if (claimed := await self._claimed(job, dispatcher, in_flight, misses)) is not None:
                 return claimed
             left = (until - self._clock()).total_seconds()
             in_doubt = True
@@ -105,6 +106,8 @@ class SubmissionReconciler:
                 await asyncio.wait_for(called.wait(), min(pause, left))
             except TimeoutError:
                 searches += 1
+            else:
+                misses.clear()
             called.clear()
 
     async def _is_still_lost(self, job: Job) -> bool:
@@ -114,26 +117,29 @@ class SubmissionReconciler:
         return found.status is job.status and found.is_followed == job.is_followed
 
     async def _claimed(
-        self, job: Job, dispatcher: ProviderDispatcher, in_flight: InFlight, unknown: Counter[str]
+        self, job: Job, dispatcher: ProviderDispatcher, in_flight: InFlight, misses: Counter[str]
     ) -> str | None:
         """Return a remote id named on the job's webhook path, if the provider confirms it as a job of that time."""
         for remote_id in dict.fromkeys((*in_flight.claims, *await self._kept_callbacks(job))):
-            if unknown[remote_id] >= MAX_UNKNOWN:
+            if misses[remote_id] >= MAX_MISSES:
                 continue
             try:
                 update = await dispatcher.provider.fetch(remote_id)
             except ProviderDenied:
                 continue  # our key was refused, which says nothing about the job
             except ProviderRejected:
-                unknown[remote_id] += 1
+                misses[remote_id] += 1
             except ProviderError:
                 continue
             else:
                 in_time = update.created_at is None or update.created_at >= _required(job.submitted_at) - CLOCK_SKEW
-                if in_time and not await self._store.known_remote_ids(dispatcher.provider.name, [remote_id]):
+                if await self._store.known_remote_ids(dispatcher.provider.name, [remote_id]):
+                    misses[remote_id] = MAX_MISSES
+                elif in_time:
                     return remote_id
-                unknown[remote_id] = MAX_UNKNOWN
-            if unknown[remote_id] >= MAX_UNKNOWN and remote_id in in_flight.claims:
+                else:
+                    misses[remote_id] += 1
+            if misses[remote_id] >= MAX_MISSES and remote_id in in_flight.claims:
                 in_flight.claims.remove(remote_id)
         return None
 
