@@ -45,6 +45,11 @@ class RemoteJob:
     """What the provider says about the end of the model, beside an order that it accepted."""
 
 
+MAX_STATED_COST_FACTOR = 3
+"""Up to this multiple of what was reserved, a provider's stated price is believed: a price that rose or a surcharge
+stays below. One far above is a mistake of its units, and would use up the operator's caps for everyone."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
     """The state of a remote job, from one poll.
@@ -70,9 +75,15 @@ class Update:
     is_new_word: bool = field(default=False, compare=False)
     """The provider used a status word that is not documented, for the first time since the start."""
 
+    def states_too_much(self, reserved_usd_micros: int) -> bool:
+        """Return whether the stated price is too far above what was reserved to be believed."""
+        return (self.cost_usd_micros or 0) > MAX_STATED_COST_FACTOR * reserved_usd_micros
+
     def cost_usd_micros_or(self, reserved_usd_micros: int) -> int:
-        """Return the price that the provider states, or what was reserved where it states none."""
-        return reserved_usd_micros if self.cost_usd_micros is None else self.cost_usd_micros
+        """Return the price that the provider states, or what was reserved where it states none to be believed."""
+        if self.cost_usd_micros is None or self.states_too_much(reserved_usd_micros):
+            return reserved_usd_micros
+        return self.cost_usd_micros
 
     def cost_of_failure_usd_micros(self, reserved_usd_micros: int) -> int:
         """Return what a failed job may cost: nothing where its provider documents that such a failure is free."""

@@ -123,6 +123,36 @@ async def test_where_a_failure_may_be_charged_the_operator_pays_and_not_the_memb
     assert await core.money() == (0, 0, operator_cost)
 
 
+@pytest.mark.parametrize("ending", ["completed", "failed", "late"])
+async def test_a_stated_price_far_above_the_reserved_one_is_told_and_not_booked(core: Core, ending: str):
+    plan = Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True, bills_failure=True)
+    core.sandbox.next_order(plan)
+    job = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.RUNNING)
+    if ending == "late":
+        core.clock.move(hours=3)
+        assert (await core.ended(job)).is_followed
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    core.sandbox.complete_all()
+    remote.price_usd_micros = 80_000_000
+    if ending == "failed":
+        remote.word = "failed"
+    await core.ended(job)
+    await core.unfollowed(job)
+    price = PRICES[PIXAZO_LARGE]
+    assert await core.money() == ((price, 0, 0) if ending == "completed" else (0, 0, price))
+    (notice,) = [text for matter, text in core.presenter.notices if matter == "stated cost"]
+    assert "$80.00" in notice
+
+
+async def test_a_stated_price_of_up_to_three_times_the_reserved_one_is_booked(core: Core):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    remote.price_usd_micros, remote.word = 3 * PRICE, "completed"
+    await core.ended(job)
+    assert await core.money() == (PRICE, 0, 2 * PRICE)
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_a_failure_whose_cost_the_provider_states_costs_the_operator_that(core: Core, *, is_late: bool):
     plan = Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True, bills_failure=True)

@@ -400,6 +400,7 @@ class JobRunner:
                     "job %s (%s) failed at the provider (%s): %s", job.id, _who(job), update.provider_status, reason
                 )
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
+                self._cost_alerts.check_stated(job, update)
                 cost = update.cost_of_failure_usd_micros(job.reserved_usd_micros)
                 await self.fail(job, failure, expected=_RUNNING, operator_cost_usd_micros=cost)
             case JobStatus.CANCELLED:
@@ -422,6 +423,7 @@ class JobRunner:
 
         Return a job that is to be followed, because its image may be there later.
         """
+        self._cost_alerts.check_stated(job, update)
         cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         try:
             images, lost_images = await self._fetch(job, update, dispatcher)

@@ -80,6 +80,8 @@ class LateImages:
             )
             async with aclosing(watch) as updates:
                 async for update in updates:
+                    if update.status.is_final:
+                        self._cost_alerts.check_stated(job, update)
                     match update.status:
                         case JobStatus.SUCCEEDED:
                             await self._deliver(job, update, dispatcher.provider)
