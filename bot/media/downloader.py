@@ -21,9 +21,9 @@ from bot.runtime.fair_slots import FairSlots
 MAX_REDIRECTS = 3
 _ENCODED_URL = re.compile(r"[!-~]+")
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-_FINAL_STATUSES = frozenset({400, 401, 405, 406, 410, 413, 414, 415, 451})
-"""Every other one may pass: after completion a result may not have reached every server (202, 204, 403, 404), and
-unknown ones say nothing about the file."""
+_GONE_STATUS = 410
+"""Every other status may pass: after completion a result may not have reached every server (202, 204, 401, 403, 404),
+and unknown ones say nothing about the file."""
 
 LARGE_BYTES = 2 * 2**20
 """A larger body counts against MAX_LARGE_BODIES_BYTES, and is joined in a thread."""
@@ -136,7 +136,9 @@ class Downloader:
                 session = self._session_for(url, allowed_hosts)
                 async with session.get(url, allow_redirects=False) as response:
                     if response.status in _REDIRECT_STATUSES:
-                        url = _parse(response.headers.get("Location", ""), base=url)
+                        if not (location := response.headers.get("Location")):
+                            raise MediaError("a redirect without an address", transient=True, answered=True)
+                        url = _parse(location, base=url)
                         redirects += 1
                         continue
                     announced_bytes = _announced_bytes(response, max_bytes)
@@ -159,7 +161,7 @@ class Downloader:
         finally:
             if held_bytes:
                 self._large_bodies.release(requester, held_bytes)
-        raise MediaError("too many redirects", transient=False)
+        raise MediaError("too many redirects", transient=True, answered=True)
 
     def _session_for(self, url: URL, allowed_hosts: tuple[str, ...] | None) -> aiohttp.ClientSession:
         """Return the session that may fetch `url`. Raises MediaError when none may."""
@@ -227,7 +229,7 @@ def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
     it sends.
     """
     if response.status != 200:
-        transient = response.status not in _FINAL_STATUSES
+        transient = response.status != _GONE_STATUS
         answered = response.status < 500 and response.status != 429
         raise MediaError(f"the server answered {response.status}", transient=transient, answered=answered)
     announced = response.content_length
