@@ -231,9 +231,9 @@ class _BodyBuilder:
         named = parameters.attachment_part(option)
         if named and named[0] not in self._attachments:
             if parameters.parameter(self._model, self._request.kind, option) is not None:
-                raise self._bad(named[0], "missing", AtLeastImages(count=1))
+                raise self._bad(option, "not_without", AtLeastImages(count=1), other=named[0])
         elif field is not None and not field.is_for_images and part in field.parts:
-            raise self._bad(field.option, "missing", field.constraint)
+            raise self._bad(option, "not_without", field.constraint, other=field.option)
         raise self._unknown(option)
 
     def _put_size(self, ratio: str) -> None:

@@ -245,8 +245,9 @@ class BadOption(RequestRefused):
     """An option is not supported, missing or has an invalid value.
 
     `reason` is one of: 'unknown', 'missing', 'invalid', 'wrong_length' (`length` is the one of what was given, in
-    characters), 'not_with' (`other` is the option that it cannot be combined with). `constraint` is what the value has
-    to be, None for an option that the model does not support; `supported_options` are the options that it does.
+    characters), 'not_with' (`other` is the option that it cannot be combined with), 'not_without' (`other` is the
+    option that it needs, and `constraint` what that one has to be). `constraint` is what the value has to be, None for
+    an option that the model does not support; `supported_options` are the options that it does.
     """
 
     option: str

@@ -375,6 +375,8 @@ def _bad_option(error: BadOption) -> str:
             return OPTION_UNKNOWN(model=model, option=option, takes=takes)
         case "missing":
             return OPTION_MISSING(model=model, option=option, accepted=right)
+        case "not_without":
+            return OPTION_MISSING(model=f"`{option}`", option=option_name(error.other), accepted=right)
         case "not_with":
             return OPTION_NOT_WITH(model=model, option=option, other=option_name(error.other))
         case "wrong_length":

@@ -294,3 +294,19 @@ async def test_a_refusal_of_every_kind_gives_the_prompt_back(stage: Stage, kind:
     assert list(card.buttons) == [*offered, "Copy prompt"]
     copied = stage.said(await stage.press(stage.ada, card, "Copy prompt"))
     assert copied.text == "```\na red fox, 35 mm\n```"
+
+
+@pytest.mark.parametrize(("strength", "needs"), [("style_strength", "style"), ("reference_strength", "reference")])
+async def test_a_strength_without_what_it_is_of_says_what_it_needs_and_offers_the_order_without_it(
+    stage: Stage, strength: str, needs: str
+) -> None:
+    card = await refused(stage, model=FLUX, more=f"{strength}=0.5")
+    assert card.reason.startswith(f"`{strength}` needs `{needs}`: ")
+    ordered = stage.ordered(await stage.press(stage.ada, card, f"Order without {strength} · $0.007"))
+    await stage.until_says(ordered, "Completed", "Flux 1 Dev")
+
+
+async def test_the_strength_of_a_moodboard_needs_a_moodboard(stage: Stage) -> None:
+    card = await refused(stage, model=LARGE, more="moodboard_strength=0.4")
+    assert card.reason.startswith("`moodboard_strength` needs `moodboard`: ")
+    assert "Order without moodboard_strength · $0.06" in card.buttons

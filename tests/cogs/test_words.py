@@ -114,6 +114,9 @@ EVERY_REFUSAL = [
     errors.BadOption(option="prompt", model_label="Nano", reason="missing", constraint=Text()),
     errors.BadOption(option="seed", model_label="Nano", reason="invalid", constraint=Number(whole=True)),
     errors.BadOption(
+        option="style_strength", model_label="Nano", reason="not_without", constraint=Identifiers(), other="style"
+    ),
+    errors.BadOption(
         option="prompt", model_label="Nano", reason="wrong_length", constraint=Text(max_characters=3), length=4
     ),
     *(
