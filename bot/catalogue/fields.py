@@ -21,6 +21,9 @@ from bot.domain.constraints import (
     Uuid,
 )
 
+SEED_MAX = 2**31 - 1
+"""The largest seed, also for models that state no range: they may store it in 32 bits."""
+
 _NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,9})?|\.\d{1,9})")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -96,6 +99,19 @@ class Field:
         return next((value for value in (self.use, self.default, *self.enum[:1]) if value is not None), None)
 
     @property
+    def bounds(self) -> Number:
+        """What a numeric value has to be, also where the description of a model states less."""
+        match self.option:
+            case "seed":
+                maximum = SEED_MAX if self.maximum is None else min(self.maximum, SEED_MAX)
+                return Number(whole=True, minimum=self.minimum or 0, maximum=maximum)
+            case "width" | "height":  # no image has a side of less than one pixel, or of half a pixel
+                minimum = 1 if self.minimum is None else self.minimum
+                return Number(whole=True, minimum=minimum, maximum=self.maximum)
+            case _:
+                return Number(whole=self.type == "integer", minimum=self.minimum, maximum=self.maximum)
+
+    @property
     def constraint(self) -> Constraint:
         """What a value of this field has to be."""
         if self.enum:
@@ -104,7 +120,7 @@ class Field:
             case "boolean":
                 return TrueOrFalse()
             case "number" | "integer":
-                return Number(whole=self.type == "integer", minimum=self.minimum, maximum=self.maximum)
+                return self.bounds
             case _ if self.format == "uuid":
                 return Uuid()
             case _ if self.pattern:
@@ -165,11 +181,12 @@ class Field:
     def _check_number(self, value: object) -> int | float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             self._refuse()
-        if self.type == "integer" and value != int(value):
+        bounds = self.bounds
+        if bounds.whole and value != int(value):
             self._refuse()
-        if value < (self.minimum if self.minimum is not None else value):
+        if bounds.minimum is not None and value < bounds.minimum:
             self._refuse()
-        if value > (self.maximum if self.maximum is not None else value):
+        if bounds.maximum is not None and value > bounds.maximum:
             self._refuse()
         return int(value) if value == int(value) else value
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bot.catalogue import aspect_ratio, parameters
-from bot.catalogue.fields import Field
+from bot.catalogue.fields import SEED_MAX, Field
 from bot.catalogue.models import Model
 from bot.catalogue.order_text import weighted
 from bot.domain.constraints import (
@@ -24,9 +24,6 @@ from bot.domain.constraints import (
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.domain.texts import is_visible
-
-SEED_MAX = 2**31 - 1
-"""The largest seed, also for models that state no range: they may store it in 32 bits."""
 
 IMAGE_KEY = "$picture"
 """Key of the number of an input image, in place of its URL."""
@@ -285,15 +282,12 @@ class _BodyBuilder:
         field = self._model.field_for("seed")
         if field is None:
             return None
-        minimum = int(field.minimum or 0)
-        maximum = int(SEED_MAX if field.maximum is None else min(field.maximum, SEED_MAX))
         seed = self._request.options.get("seed")
         if seed is None:
+            minimum, maximum = int(field.bounds.minimum or 0), int(field.bounds.maximum or 0)
             seed = minimum + seed_source() % (maximum - minimum + 1)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not minimum <= seed <= maximum:
-            raise self._bad("seed", "invalid", Number(whole=True, minimum=minimum, maximum=maximum))
-        self.body[field.name] = seed
-        return seed
+        self.body[field.name] = checked = self._checked(field, "seed", seed)
+        return checked
 
     def put_defaults(self) -> None:
         for field in self._model.fields.values():
@@ -311,15 +305,9 @@ class _BodyBuilder:
 
     def _checked(self, field: Field, option: str, value: object) -> Any:
         try:
-            checked = field.check(value)
+            return field.check(value)
         except ValueError:
             pass
-        else:
-            # Some models state no range, but no image has a side of less than one pixel, or of half a pixel.
-            if option not in ("width", "height") or (checked >= 1 and checked % 1 == 0):
-                return checked
-            least = 1 if field.minimum is None else field.minimum
-            raise self._bad(option, "invalid", Number(whole=True, minimum=least, maximum=field.maximum))
         if isinstance(field.constraint, Text) and isinstance(value, str):
             raise self._bad(option, "wrong_length", field.constraint, length=len(value))
         raise self._bad(option, "invalid", field.constraint)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.catalogue import aspect_ratio
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import OPTIONS, Field, Model
-from bot.catalogue.parameters import attachment_names, options_of
+from bot.catalogue.parameters import attachment_names, options_of, parameter
 from bot.catalogue.quotes import fill_image_urls
 from bot.domain.constraints import (
     AtLeastImages,
@@ -247,6 +247,22 @@ def test_a_bad_option_is_refused_with_the_model_and_the_constraint(
     assert refused.model_label == CATALOGUE.get(model_id).label
     assert refused.supported_options == options_of(CATALOGUE.get(model_id), changes.get("kind", JobKind.IMAGINE))
     assert refused.constraint == constraint
+
+
+@pytest.mark.parametrize("option", ["seed", "width", "height"])
+def test_a_number_is_described_as_it_is_refused(option: str):
+    described = {
+        model.id: found.constraint
+        for model in ALL_PRICED.models
+        if model.supports(JobKind.IMAGINE) and (found := parameter(model, JobKind.IMAGINE, option))
+    }
+    assert len(described) > 5
+    for model_id, constraint in described.items():
+        assert isinstance(constraint, Number)
+        assert constraint.whole
+        with pytest.raises(BadOption) as caught:
+            ALL_PRICED.quote(plainest(ALL_PRICED.get(model_id), options={option: -0.5}))
+        assert caught.value.constraint == constraint
 
 
 @pytest.mark.parametrize(("model_id", "prompt"), [(FLUX, "x" * 1801), (NANO_BANANA_2, "  hi ")])
