@@ -170,9 +170,10 @@ class Catalogue:
         if reason := model.stopped or ("retired" if model.retired and model.heir else ""):
             heir = self.find(model.heir)
             is_useful = heir is not None and heir.orderable and heir.supports(request.kind)
-            raise ModelUnavailable(model_id=model.id, reason=reason, heir=heir.id if heir and is_useful else "")
+            label = heir.label if heir and is_useful else ""
+            raise ModelUnavailable(model_id=model.id, model_label=model.label, reason=reason, heir=label)
         if model.unfillable:
-            raise ModelUnavailable(model_id=model.id, reason="no_price")
+            raise ModelUnavailable(model_id=model.id, model_label=model.label, reason="no_price")
         return quotes.quote(model, request, seed_source=seed_source)
 
     def cheapest(self, request: JobRequest, *, permits: Callable[[Model], bool]) -> Quote | None:

@@ -54,9 +54,9 @@ class Quote:
 def quote(model: Model, request: JobRequest, *, seed_source: Callable[[], int] = random_seed) -> Quote:
     """Return the order for `request` at its listed price. Raises ModelUnavailable or BadOption."""
     if model.hidden or model.retired:
-        raise ModelUnavailable(model_id=model.id, reason="retired")
+        raise ModelUnavailable(model_id=model.id, model_label=model.label, reason="retired")
     if not model.supports(request.kind):
-        raise ModelUnavailable(model_id=model.id, reason="not_for_this_command")
+        raise ModelUnavailable(model_id=model.id, model_label=model.label, reason="not_for_this_command")
     builder = _BodyBuilder(model, request)
     builder.put_prompt()
     builder.put_images()
@@ -66,7 +66,7 @@ def quote(model: Model, request: JobRequest, *, seed_source: Callable[[], int] =
     builder.put_defaults()
     amount = model.price_of(builder.body, images=len(request.images))
     if amount is None:
-        raise ModelUnavailable(model_id=model.id, reason="no_price")
+        raise ModelUnavailable(model_id=model.id, model_label=model.label, reason="no_price")
     # In the order of the model's fields, so that equal requests make equal bodies.
     body = {name: builder.body[name] for name in model.fields if name in builder.body}
     return Quote(model=model, provider=model.provider, path=model.path, body=body, amount_usd_micros=amount, seed=seed)
@@ -121,7 +121,9 @@ class _BodyBuilder:
             role, name = self._role(index), self._attachments[index]
             field = routes.get(name) or self._model.field_for(role)
             if field is None and role is ImageRole.SOURCE:
-                raise ModelUnavailable(model_id=self._model.id, reason="not_for_this_command")
+                raise ModelUnavailable(
+                    model_id=self._model.id, model_label=self._model.label, reason="not_for_this_command"
+                )
             if field is None:
                 raise self._unknown(name)
             indexes = indexes_by_field.setdefault(field.name, [])

@@ -232,10 +232,11 @@ class ModelUnavailable(RequestRefused):
     """The model is known but cannot be ordered.
 
     `reason` is one of: 'no_price', 'no_key', 'retired', 'not_for_this_command', 'held' (a change of its price or fields
-    waits for the operator), 'gone' (its provider says so). `heir` is the id of a model that takes its place, if any.
+    waits for the operator), 'gone' (its provider says so). `heir` is the label of a model that takes its place, if any.
     """
 
     model_id: str
+    model_label: str
     reason: str
     heir: str = ""
 

@@ -234,7 +234,7 @@ class JobService:
     def _dispatcher_for(self, provider: str, model_id: str) -> ProviderDispatcher:
         dispatcher = self._dispatchers.get(provider)
         if dispatcher is None:
-            raise ModelUnavailable(model_id, "no_key")
+            raise ModelUnavailable(model_id=model_id, model_label=self.model_label(model_id), reason="no_key")
         return dispatcher
 
     # -- admitting ----------------------------------------------------------------------------------------

@@ -295,8 +295,8 @@ def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
             return UNKNOWN_PRESET(name=inline(error.name))
         case ModelUnavailable():
             if error.heir:
-                return HEIR(model=inline(error.model_id), heir=error.heir)
-            return UNAVAILABLE[error.reason](model=inline(error.model_id))
+                return HEIR(model=inline(error.model_label), heir=inline(error.heir))
+            return UNAVAILABLE[error.reason](model=inline(error.model_label))
         case BadOption(constraint=AtMostImages(count=most)) if is_of_form:
             model = error.model_label
             return FORM_FEWER_IMAGES(most, model=model) if most else FORM_NO_IMAGES(model=model)

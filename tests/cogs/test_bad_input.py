@@ -17,7 +17,7 @@ from bot.domain.policy import Policy
 from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import job_card, refusals
 from cogs.ui.error_handler import Form
-from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
+from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import animated, image, png_of_zeros
 
@@ -83,8 +83,8 @@ A_MODEL = [
     ("zzzz", ("There is no model `zzzz`", "the list that appears as you type")),
     ("no`such`model\n", ("There is no model `noˋsuchˋmodel`",)),
     ("m" * 3_000, ("There is no model `mmm",)),
-    (NO_PRICE, (f"`{NO_PRICE}` cannot be ordered", "its price", "Pick another model")),
-    (TOPAZ, (f"`{TOPAZ}`",)),
+    (NO_PRICE, (f"`{CATALOGUE.get(NO_PRICE).label}` cannot be ordered", "its price", "Pick another model")),
+    (TOPAZ, (f"`{CATALOGUE.get(TOPAZ).label}`",)),
 ]
 NO_AMOUNT = [
     "five",
@@ -120,7 +120,7 @@ BAD = [
         "imagine",
         "model",
         ONLY_EDITS,
-        f"`{ONLY_EDITS}` does not work with this command",
+        "`SeedEdit` does not work with this command",
         "the list that appears as you type",
     ),
     bad("imagine", "aspect_ratio", "7:7", "`aspect_ratio` does not fit Nano Banana 2", "16:9"),
@@ -170,7 +170,7 @@ BAD = [
     bad("edit", "image3", ("a.png", png_of_zeros(12_000, 12_000)), "`a.png` has too many pixels", "megapixels"),
     bad("edit", "image4", ("a.png", png_of_zeros(1, 1)), "`a.png` is too small"),
     *(bad("edit", "model", value, *says) for value, says in A_MODEL),
-    bad("edit", "model", PIXAZO_LARGE, f"`{PIXAZO_LARGE}` does not work with this command"),
+    bad("edit", "model", PIXAZO_LARGE, "`Krea 2 Large (Pixazo)` does not work with this command"),
     bad("edit", "aspect_ratio", "7:7", "`aspect_ratio` does not fit Nano Banana 2", "16:9"),
     bad("edit", "resolution", "8K", "`resolution`", "1K, 2K, 4K"),
     bad("edit", "seed", 1, "Nano Banana 2 does not take `seed`", "It takes"),

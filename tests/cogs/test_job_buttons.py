@@ -309,7 +309,7 @@ async def test_what_is_no_longer_to_be_had_says_so_instead_of_asking(
     monkeypatch.setattr(stage.core.service, "catalogue", retired)
     refusal = stage.said(await stage.press(stage.ada, card, "Again"))
     assert refusal.private
-    assert "has been retired" in refusal.text
+    assert "`Flux 1 Dev` has been retired" in refusal.text
 
 
 async def test_a_forged_price_asks_again(stage: Stage) -> None:

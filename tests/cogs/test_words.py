@@ -106,7 +106,7 @@ EVERY_REFUSAL = [
     errors.UnknownModel(model_id="nano", suggestions=("krea/a", "krea/b", "krea/c", "krea/d")),
     errors.UnknownModel(model_id="nano"),
     *(
-        errors.ModelUnavailable("krea/a", reason)
+        errors.ModelUnavailable(model_id="krea/a", model_label="A", reason=reason)
         for reason in ("no_price", "no_key", "retired", "not_for_this_command")
     ),
     errors.BadOption(option="seed", model_label="Nano", reason="unknown", supported_options=("resolution",)),

@@ -30,7 +30,7 @@ async def test_a_model_that_is_gone_costs_nothing_is_hidden_at_once_and_told_onc
     with pytest.raises(ModelUnavailable) as refused:
         core.service.quote(a_request(FLUX))
     assert refused.value.reason == "gone"
-    assert refused.value.heir == ("krea/bfl/flux-1.1-pro" if body is GONE else "")
+    assert refused.value.heir == ("Flux 1.1 Pro" if body is GONE else "")
     found = core.service.catalogue.search("", kind=JobKind.IMAGINE, providers=core.service.providers)
     assert FLUX not in {model.id for model in found}
     await until(lambda: [matter for matter, _ in core.presenter.notices] == [f"model {FLUX}"])
