@@ -11,7 +11,6 @@ from discord.ext import commands
 from bot.domain.jobs import JobKind
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete as suggestions
-from cogs.generate.ordering.permissions import default_model as default_model_of
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import usage_page
 from cogs.ui.checks import member_of
@@ -68,7 +67,9 @@ class Usage(commands.Cog):
         service = self._service
         if model is None:
             permissions = await permissions_of(service, interaction)
-            default = default_model_of(service, permissions.policy, kind=JobKind.IMAGINE, fallback=self._default_model)
+            default = await suggestions.usual_model(
+                service, interaction, permissions, kind=JobKind.IMAGINE, default_model=self._default_model
+            )
             offered = service.offered()
             # Where nothing may be ordered at all, the list is that of the other channels.
             permitted = [model for model in offered if permissions.permits(model)] or offered

@@ -191,7 +191,9 @@ class PresetCommands(commands.Cog):
 
     @add.autocomplete("style")
     async def _styles(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await suggestions.styles(self._service, interaction, text, default_model=self._default_model)
+        return await suggestions.styles(
+            self._service, interaction, text, default_model=self._default_model, uses_own_settings=False
+        )
 
     @remove.autocomplete("name")
     async def _names(self, interaction: discord.Interaction[Any], text: str) -> Choices:

@@ -203,6 +203,7 @@ async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeyp
         guild=None,
         guild_id=stage.guild.id,
         is_guild_integration=lambda: True,
+        namespace=SimpleNamespace(),
         channel_id=0,
         channel=None,
         user=SimpleNamespace(id=1),
@@ -279,3 +280,56 @@ async def test_more_offers_nothing_for_what_it_cannot_go_on_with(stage: Stage) -
 async def test_the_default_model_is_marked(stage: Stage) -> None:
     offered = await typed(stage, "imagine", "model", "")
     assert [value for label, value in offered.items() if label.endswith(" · default")] == [NANO_BANANA_2]
+
+
+async def set_defaults(stage: Stage, **options: Any) -> None:
+    stage.said(await stage.ada.slash(stage.channel, "defaults set", **options))
+
+
+async def test_a_members_own_default_model_decides_what_is_offered(stage: Stage) -> None:
+    await set_defaults(stage, model=KREA_LARGE)
+    stage.core.service.styles.replace(STYLES)
+    models = await typed(stage, "imagine", "model", "")
+    assert [value for label, value in models.items() if label.endswith(" · default")] == [KREA_LARGE]
+    assert "4K" not in (await typed(stage, "imagine", "resolution", "")).values()
+    assert "4:1" not in (await typed(stage, "imagine", "aspect_ratio", "")).values()
+    assert list((await typed(stage, "imagine", "creativity", "")).values()) == ["raw", "low", "medium", "high"]
+    assert list((await typed(stage, "imagine", "style", "")).values()) == ["clay", "ink-wash"]
+    assert "intensity=0" in str((await typed(stage, "imagine", "more", "intens")).values())
+    assert await typed(stage, "imagine", "resolution", "", model=FLUX) == {}
+    listed = stage.said(await stage.ada.slash(stage.channel, "models"))
+    assert [line for line in listed.text.splitlines() if line.endswith("default")] == [
+        "**Krea 2 Large** · $0.06 – $0.07 · default"
+    ]
+
+
+async def test_what_a_members_own_default_model_cannot_do_is_offered_for_the_servers(stage: Stage) -> None:
+    await set_defaults(stage, model=PIXAZO_LARGE)
+    assert "4K" in (await typed(stage, "edit", "resolution", "")).values()
+
+
+async def test_the_preset_of_a_members_defaults_comes_before_their_model(stage: Stage) -> None:
+    await stage.ada.slash(stage.channel, "preset add", name="quick", model=FLUX)
+    await set_defaults(stage, model=KREA_LARGE, preset="quick")
+    models = await typed(stage, "imagine", "model", "")
+    assert [value for label, value in models.items() if label.endswith(" · default")] == [FLUX]
+    assert await typed(stage, "imagine", "resolution", "") == {}
+
+
+async def test_a_moderators_own_default_model_is_not_marked_where_they_choose_the_servers(stage: Stage) -> None:
+    stage.said(await stage.mo.slash(stage.channel, "defaults set", model=FLUX))
+    choices = await stage.mo.autocomplete(stage.channel, "settings default-model", "model", "")
+    assert [choice["value"] for choice in choices if choice["name"].endswith(" · default")] == [NANO_BANANA_2]
+
+
+@pytest.mark.parametrize("read", ["member_defaults", "presets_of"])
+async def test_defaults_that_cannot_be_read_leave_those_of_the_server(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    async def broken(*args: Any, **kwargs: Any) -> None:
+        raise StoreError("the disk is gone")
+
+    await stage.ada.slash(stage.channel, "preset add", name="quick", model=FLUX)
+    await set_defaults(stage, preset="quick")
+    monkeypatch.setattr(stage.core.store, read, broken)
+    assert "4K" in (await typed(stage, "imagine", "resolution", "")).values()

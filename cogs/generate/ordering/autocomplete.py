@@ -19,14 +19,15 @@ from bot.catalogue.parameters import attachment_names
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
 from bot.domain.money.quota import format_usd
-from bot.domain.presets import name_key
+from bot.domain.presets import MemberDefaults, name_key
 from bot.service.job_service import JobService
 from cogs.generate.ordering.more import price_of, suggestions
+from cogs.generate.ordering.order import own_model
+from cogs.generate.ordering.permissions import Permissions, permissions_of
 from cogs.generate.ordering.permissions import default_model as default_model_of
-from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import formatting, spending
 from cogs.text.locale import option_name
-from cogs.ui.checks import NotAllowed, member_of, server_or_direct
+from cogs.ui.checks import NotAllowed, member_of, server_of, server_or_direct
 from cogs.ui.client import Interaction
 
 MAX_CHOICES = 25
@@ -39,7 +40,13 @@ Choices = list[app_commands.Choice[str]]
 
 
 async def models(
-    service: JobService, interaction: Interaction, text: str, *, kind: JobKind, default_model: str
+    service: JobService,
+    interaction: Interaction,
+    text: str,
+    *,
+    kind: JobKind,
+    default_model: str,
+    uses_own_settings: bool = True,
 ) -> Choices:
     """List models that the member may order here and can pay: `Nano Banana 2 · $0.08`, the default one marked.
 
@@ -54,7 +61,9 @@ async def models(
     ]
     priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
     left = await _available(service, interaction)
-    usual = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+    usual = await usual_model(
+        service, interaction, permissions, kind=kind, default_model=default_model, uses_own_settings=uses_own_settings
+    )
     named = [
         (label(model, is_default=model.id == usual), model) for price, model in priced if left is None or price <= left
     ]
@@ -120,9 +129,13 @@ def _over_label(model: Model, left_usd_micros: int) -> str:
     return f"{formatting.shorten(label(model), MAX_NAME_CHARACTERS - len(mark) - 3)} · {mark}"
 
 
-async def styles(service: JobService, interaction: Interaction, text: str, *, default_model: str) -> Choices:
+async def styles(
+    service: JobService, interaction: Interaction, text: str, *, default_model: str, uses_own_settings: bool = True
+) -> Choices:
     """List public styles for the model chosen so far, by title; the value is the id."""
-    model = await _chosen_model(service, interaction, JobKind.IMAGINE, default_model)
+    model = await _chosen_model(
+        service, interaction, JobKind.IMAGINE, default_model, uses_own_settings=uses_own_settings
+    )
     if model is None or not model.supports_option("style"):
         return []
     found = service.styles.search(text, families=model.style_families)
@@ -174,19 +187,61 @@ def kind_with(model: Model | None, kind: JobKind) -> JobKind:
 
 
 async def _chosen_model(
-    service: JobService, interaction: Interaction, kind: JobKind, default_model: str
+    service: JobService,
+    interaction: Interaction,
+    kind: JobKind,
+    default_model: str,
+    *,
+    uses_own_settings: bool = True,
 ) -> Model | None:
-    """Return the model typed so far, that of the typed preset, or the default one; None for an unknown one."""
-    model_id = getattr(interaction.namespace, "model", None) or await _model_of_preset(service, interaction)
-    if not model_id:
-        permissions = await permissions_of(service, interaction)
-        model_id = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+    """Return the model typed so far, else the one that an order without it is for; None for an unknown one."""
+    model_id = getattr(interaction.namespace, "model", None) or await usual_model(
+        service,
+        interaction,
+        await permissions_of(service, interaction),
+        kind=kind,
+        default_model=default_model,
+        uses_own_settings=uses_own_settings,
+    )
     return service.catalogue.find(model_id)
 
 
-async def _model_of_preset(service: JobService, interaction: Interaction) -> str | None:
-    """Return the model of the typed preset; None without one, or if the database does not answer at once."""
-    typed = getattr(interaction.namespace, "preset", None)
+async def usual_model(
+    service: JobService,
+    interaction: Interaction,
+    permissions: Permissions,
+    *,
+    kind: JobKind,
+    default_model: str,
+    uses_own_settings: bool = True,
+) -> str:
+    """Return the id of the model of the preset, else of the member's own default, else of the server's."""
+    own = await _own_defaults(service, interaction) if uses_own_settings else MemberDefaults()
+    return (
+        await _model_of_preset(service, interaction, own)
+        or own_model(service, own, kind, permissions)
+        or default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+    )
+
+
+async def _own_defaults(service: JobService, interaction: Interaction) -> MemberDefaults:
+    """Return what the member's orders begin with; nothing if the database does not answer at once."""
+    guild_id = server_of(interaction)
+    if guild_id is None:
+        return MemberDefaults()
+    try:
+        async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
+            return await service.store.member_defaults(guild_id=guild_id, user_id=interaction.user.id)
+    except (TimeoutError, StoreError):
+        return MemberDefaults()
+
+
+async def _model_of_preset(service: JobService, interaction: Interaction, own: MemberDefaults) -> str | None:
+    """Return the model of the preset that was typed, else of the member's default one.
+
+    None without a preset, or if the database does not answer at once.
+    """
+    typed = getattr(interaction.namespace, "preset", None) or own.preset_name
     if not typed:
         return None
     try:

@@ -129,7 +129,7 @@ async def with_own_settings(
     if additions is None or not additions.uses_own_settings:
         return order if request.model_id != DEFAULT_MODEL else order.with_model(default_model_id)
     preset = await _preset(service, request, additions.preset_name, own)
-    model_id = request.model_id or (preset and preset.model_id) or _own_model(service, request, own, permissions)
+    model_id = request.model_id or (preset and preset.model_id) or own_model(service, own, request.kind, permissions)
     request = replace(request, model_id=model_id or default_model_id)
     template = None if preset is None else template_of(service, preset, request)
     additions = replace(additions, template=template, defaults=own.options)
@@ -168,9 +168,9 @@ async def _preset(service: JobService, request: JobRequest, typed: str | None, o
     return preset
 
 
-def _own_model(service: JobService, request: JobRequest, own: MemberDefaults, permissions: Permissions) -> str | None:
+def own_model(service: JobService, own: MemberDefaults, kind: JobKind, permissions: Permissions) -> str | None:
     """Return the member's default model where it can be ordered with this command in this channel."""
     model = service.catalogue.find(own.model_id or "")
     if model is None or not model.orderable or model.provider not in service.providers:
         return None
-    return model.id if model.supports(request.kind) and permissions.permits(model) else None
+    return model.id if model.supports(kind) and permissions.permits(model) else None

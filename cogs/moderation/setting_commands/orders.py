@@ -238,7 +238,12 @@ class OrderSettings(SettingsCog):
     @default_model.autocomplete("model")
     async def _everyday_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
         return await suggestions.models(
-            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
+            self._service,
+            interaction,
+            text,
+            kind=JobKind.IMAGINE,
+            default_model=self._default_model,
+            uses_own_settings=False,
         )
 
     @models.autocomplete("model")
