@@ -21,7 +21,7 @@ from bot.domain.jobs import JobKind
 from bot.domain.money.quota import format_usd
 from bot.domain.presets import MemberDefaults, name_key
 from bot.service.job_service import JobService
-from cogs.generate.ordering.more import price_of, suggestions
+from cogs.generate.ordering.more import price_of, style_lists, suggestions
 from cogs.generate.ordering.order import own_model
 from cogs.generate.ordering.permissions import Permissions, permissions_of
 from cogs.generate.ordering.permissions import default_model as default_model_of
@@ -132,12 +132,18 @@ def _over_label(model: Model, left_usd_micros: int) -> str:
 async def styles(
     service: JobService, interaction: Interaction, text: str, *, default_model: str, uses_own_settings: bool = True
 ) -> Choices:
-    """List public styles for the model chosen so far, by title; the value is the id."""
+    """List public styles for the model chosen so far, by title; the value is the id.
+
+    After a plus or a colon, list texts with a further style or a strength, as `more` does.
+    """
     model = await _chosen_model(
         service, interaction, JobKind.IMAGINE, default_model, uses_own_settings=uses_own_settings
     )
     if model is None or not model.supports_option("style"):
         return []
+    if "+" in text or ":" in text:
+        lists = (each for each in style_lists(text, model, service.styles) if len(each) <= MAX_NAME_CHARACTERS)
+        return plain(islice((each for each in lists if not each.rstrip().endswith(("+", ":"))), MAX_CHOICES))
     found = service.styles.search(text, families=model.style_families)
     usable = [style for style in found if len(style.id) <= MAX_NAME_CHARACTERS]
     return [

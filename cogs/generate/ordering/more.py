@@ -140,7 +140,7 @@ def _values(each: Parameter, typed: str, *, attached: Collection[str], model: Mo
         case AttachedImages(names=names):
             yield from (name for name in names if wanted in name and (not attached or name in attached))
         case Identifiers() if each.name == "style":
-            yield from _styles(typed, model, styles)
+            yield from style_lists(typed, model, styles)
         case _:
             yield typed
 
@@ -154,13 +154,20 @@ def _numbers(each: Parameter, wanted: str, minimum: float | None, maximum: float
         yield from (_typed(bound) for bound in (each.default, minimum, maximum) if bound is not None)
 
 
-def _styles(typed: str, model: Model, styles: Styles) -> Iterator[str]:
-    """Yield lists that end with a style whose title contains what was typed last."""
+def style_lists(typed: str, model: Model, styles: Styles) -> Iterator[str]:
+    """Yield lists that end with a style whose title contains what was typed last, after a colon with a strength."""
     if typed.strip():
         yield typed
     before, plus, last = typed.rpartition("+")
-    for style in styles.search(last.partition(":")[0], families=model.style_families):
-        yield f"{before}{plus}{styles.name_of(style.id)}"
+    if last.endswith(":"):
+        part = parameters.parameter(model, JobKind.IMAGINE, "style_strength")
+        if part is not None and isinstance(part.constraint, Number):
+            numbers = _numbers(part, "", part.constraint.minimum, part.constraint.maximum)
+            yield from (f"{typed}{number}" for number in dict.fromkeys(numbers))
+    ((key, strength),) = order_text.weighted(last)
+    own_strength = "" if strength is None else f":{last.rpartition(':')[2]}"
+    for style in styles.search(key, families=model.style_families):
+        yield f"{before}{plus}{styles.name_of(style.id)}{own_strength}"
 
 
 def _note(model: Model, each: Parameter, value: str | None) -> str:
