@@ -35,7 +35,7 @@ from bot.runtime.processes.file_descriptors import raise_descriptor_limit
 from bot.runtime.trusted_clock import DISCORD, MAX_SKEW, TrustedClock
 from bot.settings import Settings, load_settings
 from bot.startup.fleet_check import check_fleet
-from bot.store.admin.readonly import exists, open_readonly
+from bot.store.admin.readonly import exists, open_jobs, open_readonly
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
 from bot.store.sqlite.moved_mark import refuse_half_move
@@ -200,6 +200,7 @@ async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:
         await _row("database", _check_database(settings)),
         await _row("processes", _check_processes(settings)),
         *await _check_fleet(settings),
+        *await _check_keys(settings),
         await _row("discord", _check_discord(settings)),
         *([await _row("top-ups", _check_top_ups(settings))] if settings.topup_skus else []),
         ("http", True, _describe_listeners(settings)),
@@ -269,6 +270,20 @@ async def _check_fleet(settings: Settings) -> list[tuple[str, bool, str]]:
     except StoreError:
         return []  # the row of the database says it
     return []
+
+
+async def _check_keys(settings: Settings) -> list[tuple[str, bool, str]]:
+    """Name providers that have orders to end and no key; with several processes, another one may have the key."""
+    location = settings.database_url
+    try:
+        jobs = await asyncio.to_thread(open_jobs, location) if isinstance(location, Path) else {}
+    except StoreError:
+        return []  # the row of the database says it
+    return [
+        (name, False, f"has no key; unfinished orders ({count}) fail when their time is over")
+        for name, count in jobs.items()
+        if name not in settings.provider_keys
+    ]
 
 
 def _describe_listeners(settings: Settings) -> str:

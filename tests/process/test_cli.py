@@ -246,6 +246,24 @@ def test_check_warns_if_people_cannot_add_a_bot_that_takes_their_orders(
     assert ("switch on User Install" in rows_of(capsys.readouterr().out)["discord"][1]) is is_warned
 
 
+def test_check_names_a_provider_whose_key_is_gone_while_orders_wait_for_it(
+    outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    async def order() -> None:
+        async with await Store.open(ledger_file) as store:
+            await running(store, (await admitted(store)).jobs[0].id)
+
+    asyncio.run(order())
+    assert cli.main(["check"]) == 0
+    capsys.readouterr()
+    monkeypatch.delenv("KREA_API_KEY")
+    monkeypatch.setenv("DEFAULT_MODEL", "pixazo/krea-2-large")
+    assert cli.main(["check"]) == 1
+    works, what = rows_of(capsys.readouterr().out)["krea"]
+    assert not works
+    assert "unfinished orders (1)" in what
+
+
 def test_check_names_each_thing_that_does_not_work(
     outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

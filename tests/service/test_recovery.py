@@ -12,7 +12,7 @@ import pytest
 from bot.domain.jobs import Delivery, FailureReason, Job, JobStatus
 from bot.runtime.trusted_clock import TrustedClock
 from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
-from tests.support.core import PRICE, Core, a_core
+from tests.support.core import BEN, PRICE, Core, a_core
 from tests.support.fakes import until
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
@@ -206,6 +206,34 @@ async def test_a_job_of_a_provider_without_a_key_waits_for_the_key(core: Core, c
     await finish_at_provider(core)
     await core.start()
     assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("stage", [JobStatus.QUEUED, JobStatus.UNCERTAIN, JobStatus.RUNNING])
+async def test_orders_of_a_provider_whose_key_is_removed_end(tmp_path: Path, stage: JobStatus):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
+        if stage is JobStatus.QUEUED:
+            core.sandbox.next_order(FOREVER)
+            await core.reached(await core.order("in front"), JobStatus.RUNNING)
+        core.sandbox.next_order(Plan(trouble=LOST_ANSWER) if stage is JobStatus.UNCERTAIN else FOREVER)
+        job = await core.reached(await core.order(member=BEN), stage)
+        await core.kill()
+        core.without = frozenset({"krea"})
+        core.presenter.changed.clear()
+        await core.start()
+        if stage is JobStatus.QUEUED:
+            assert reason_of(await core.ended(job)) is FailureReason.PROVIDER_UNAVAILABLE
+        elif stage is JobStatus.UNCERTAIN:
+            core.clock.move(minutes=16)
+            assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+            core.clock.move(hours=3)
+            await core.unfollowed(job)
+        else:
+            core.clock.move(hours=3)
+            assert reason_of(await core.ended(job)) is FailureReason.TIMED_OUT
+        assert await core.money(BEN) == (0, 0, 0 if stage is JobStatus.QUEUED else PRICE)
+        await until(lambda: job.reply_id in core.presenter.changed)
+        assert {matter for matter, _ in core.presenter.notices} >= {"krea has no key"}
 
 
 @pytest.mark.f31

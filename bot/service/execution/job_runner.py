@@ -136,6 +136,35 @@ class JobRunner:
     def _start_job(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         self._supervisor.start(f"job {job_id}", self.run(dispatcher, job_id, job))
 
+    async def end_without_provider(self, job: Job) -> None:
+        """End a job whose provider has no key any more: at once if it was not sent, else when its time is over.
+
+        Until then the key may come back. What the provider may have charged is the operator's cost.
+        """
+        current: Job | None = job
+        if job.status is JobStatus.QUEUED:
+            current = await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
+        elif job.status in _NOT_CONFIRMED:
+            await self._sleep_until(job.checked_until)
+            failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
+            current = await self.fail(job, failure, expected=_NOT_CONFIRMED, follow_until=job.deadline_at)
+        elif job.status is JobStatus.RUNNING:
+            await self._sleep_until(job.deadline_at)
+            failure, cost = Failure(reason=FailureReason.TIMED_OUT), job.reserved_usd_micros
+            current = await self.fail(job, failure, expected=_RUNNING, operator_cost_usd_micros=cost)
+        if current is not None and current.is_followed:
+            await self._sleep_until(current.follow_until_at)
+            await self._follower.end(current, current.reserved_usd_micros)
+
+    async def _sleep_until(self, moment: datetime | None) -> None:
+        """Sleep in pieces, because the clock may be set meanwhile."""
+        assert moment is not None, "a job that was sent has its times on record"
+        while True:
+            left_seconds = (moment - self._clock()).total_seconds()
+            if left_seconds <= 0:
+                return
+            await asyncio.sleep(min(left_seconds, MAX_PAUSE_SECONDS))
+
     async def run(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:
         """Run a job that holds a slot from where it stands; `job` is given if it was read just now."""
         with dispatcher.slot_held(job_id), bind_job(job_id):

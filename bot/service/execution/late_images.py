@@ -58,7 +58,7 @@ class LateImages:
         try:
             remote_id = await self._reconciler.find(job, dispatcher, in_flight, until=job.follow_until_at)
         except SubmissionLost as error:
-            await self._end(job, job.reserved_usd_micros if error.in_doubt else 0)
+            await self.end(job, job.reserved_usd_micros if error.in_doubt else 0)
             return None
         except ClaimedElsewhere:
             return None
@@ -86,14 +86,14 @@ class LateImages:
                         case JobStatus.SUCCEEDED:
                             await self._deliver(job, update, dispatcher.provider)
                         case JobStatus.FAILED:
-                            await self._end(job, update.cost_of_failure_usd_micros(job.reserved_usd_micros))
+                            await self.end(job, update.cost_of_failure_usd_micros(job.reserved_usd_micros))
                         case JobStatus.CANCELLED:
-                            await self._end(job, 0)
+                            await self.end(job, 0)
                         case _:
                             continue
                     return
         except DeadlineReached:
-            await self._end(job, job.reserved_usd_micros)
+            await self.end(job, job.reserved_usd_micros)
 
     async def _deliver(self, job: Job, update: Update, provider: Provider) -> None:
         assert job.follow_until_at is not None, "a followed job has an end"
@@ -102,7 +102,7 @@ class LateImages:
             images, lost_images = await self._collect(job, update, provider, until=job.follow_until_at)
         except MediaError as error:
             _log.error("job %s was completed without a usable image: %s", job.id, error)
-            await self._end(job, cost)
+            await self.end(job, cost)
             return
         delivered = await self._store.deliver_late(
             job.id,
@@ -125,7 +125,7 @@ class LateImages:
         except MediaError as error:
             return await self._results.collect_later(job, update, provider, error, until=until)
 
-    async def _end(self, job: Job, cost_usd_micros: int) -> None:
+    async def end(self, job: Job, cost_usd_micros: int) -> None:
         """Follow the job no longer; the operator bears what the provider charges or may charge."""
         cost_usd_micros = _still_to_book(job, cost_usd_micros)
         ended = await self._store.end_follow(job.id, operator_cost_usd_micros=cost_usd_micros, now=self._clock())

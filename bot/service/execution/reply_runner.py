@@ -73,6 +73,8 @@ class ReplyRunner:
         """Replies that `run` is awaited for, each with the event that makes it read the reply again."""
         self._finding_message: set[str] = set()
         """Replies for which Discord is being asked whether it showed them."""
+        self._without_key: set[str] = set()
+        """Jobs that are ended because their provider has no key any more."""
 
     # -- running ------------------------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class ReplyRunner:
         if dispatcher is not None and dispatcher.has(job.id):
             return
         if dispatcher is None:
-            _log.error("job %s waits for %s, which has no key any more", job.id, job.provider)
+            self._end_without_key(job)
         elif job.status is JobStatus.QUEUED:
             dispatcher.push(job)
         else:
@@ -175,6 +177,20 @@ class ReplyRunner:
         if reply.cancel_reason is not None and not job.status.is_final:
             # A moderator cancelled the reply, and the process may have ended before it asked the provider.
             self._supervisor.start(f"cancel {job.id}", self.cancel(job))
+
+    def _end_without_key(self, job: Job) -> None:
+        """Have a job end whose provider has no key any more; with several processes, another one may have the key."""
+        if self._coordinator.role is not Role.ALL or job.id in self._without_key:
+            return
+        self._without_key.add(job.id)
+        _log.error("job %s waits for %s, which has no key any more", job.id, job.provider)
+        self._presenter.operator_notice(
+            f"{job.provider} has no key",
+            f"{job.provider} has no key any more, and orders of it are not at their end. Those that were not sent are "
+            "given up now; those at the provider go on if the key is back before their time is over, and else fail and "
+            "count as your cost.",
+        )
+        self._supervisor.start(f"job {job.id}", self._job_runner.end_without_provider(job))
 
     async def _resume_unaccepted(self, reply: Reply) -> None:
         """Continue a reply that was admitted but never confirmed by Discord: the process ended in between."""

@@ -88,6 +88,20 @@ _HAS_CATALOGUE = DialectSql(
 )
 
 
+_OPEN_JOBS = """
+SELECT provider, count(*) AS jobs FROM jobs WHERE finished_at IS NULL OR follow_until_at IS NOT NULL
+GROUP BY provider ORDER BY provider
+"""
+
+
+def open_jobs(path: Path) -> dict[str, int]:
+    """Return how many jobs of each provider are not at their end. Raises StoreError, DatabaseUnusable."""
+    if not path.exists():
+        return {}
+    with open_readonly(path) as connection:
+        return {row["provider"]: row["jobs"] for row in connection.execute(_OPEN_JOBS).fetchall()}
+
+
 def write_beside(path: Path, work: Callable[[Connection], T]) -> T:
     """Run `work` as one transaction on a file that a running bot has open, which waits meanwhile.
 
