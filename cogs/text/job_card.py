@@ -269,8 +269,6 @@ DEARER = Phrase("The price has gone up since then. Do you still want to order th
 """Above a button with the new price."""
 
 RECIPE_OF = Phrase("Recipe · {model}")
-RECIPE_OF_UPSCALE = Phrase("Upscale")
-"""Where a recipe else begins with a command."""
 
 UPSCALE_WHICH = Phrase("Which image should be made larger?")
 UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this image larger.")
