@@ -92,6 +92,8 @@ class CircuitBreaker:
         """Whose submissions the failures in a row were."""
         self._is_asking = False
         """Whether the provider is being probed because of the failures of a few members."""
+        self.is_checking_key = False
+        """Whether the provider is being probed because it denied one job or file; queued jobs wait for the outcome."""
         self._opened_at = 0.0
         self._trial_pause_seconds = FIRST_TRIAL_SECONDS
         self._max_trial_pause_seconds = MAX_TRIAL_SECONDS
@@ -195,6 +197,31 @@ class CircuitBreaker:
                 self._max_trial_pause_seconds = MAX_FORBIDDEN_TRIAL_SECONDS
         else:
             self._open(BreakerState.DENIED, error)
+
+    def record_denial_of_one(self, error: ProviderDenied) -> None:
+        """Count a denied poll of one job or upload of one file.
+
+        A 403 may be about that one alone, so it opens the breaker only if a probe is denied as well.
+        """
+        if error.status != FORBIDDEN_STATUS:
+            self.record_denial(error)
+        elif not self.is_checking_key and not self.is_open:
+            self.is_checking_key = True
+            self._supervisor.start(f"{self._provider.name} key checked", self._open_if_denied(error))
+
+    async def _open_if_denied(self, error: ProviderDenied) -> None:
+        name = self._provider.name
+        try:
+            await self._provider.probe()
+        except ProviderDenied as denied:
+            self.record_denial(denied)
+        except ProviderError as problem:
+            _log.info("%s does not say whether it takes our key: %s", name, problem)
+        else:
+            _log.warning("%s takes our key, so it stays open for orders although it denied one: %s", name, error)
+        finally:
+            self.is_checking_key = False
+            self.changed.set()
 
     async def _open_unless_it_answers(self, error: ProviderError) -> None:
         """Probe the provider after failures of a few members; open only if it does not answer us either."""

@@ -252,6 +252,7 @@ class ProviderDispatcher:
         return (
             not self._stopping
             and (not self.breaker.is_open or self.breaker.gave_up)
+            and not self.breaker.is_checking_key
             and self._slots_in_use < self.slots
             and len(self.queue) > 0
             and not self._seconds_left(self._paused_until)

@@ -129,7 +129,7 @@ class ServiceParts:
             provider,
             poll_seconds=poll_seconds,
             clock=context.clock,
-            on_denied=breaker.record_denial,
+            on_denied=breaker.record_denial_of_one,
             on_new_word=tell_of_new_word,
             on_foreign_answer=tell_of_foreign_answer,
         )

@@ -24,7 +24,7 @@ from bot.runtime.retry import RetryBudget
 from bot.service.execution import job_runner
 from bot.service.execution.job_runner import SUBMIT_ATTEMPTS, send_once
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.support.core import ADA, PIXAZO_LARGE, PRICE, Core, a_core
+from tests.support.core import ADA, BEN, PIXAZO_LARGE, PRICE, Core, a_core
 from tests.support.fakes import until
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -260,6 +260,56 @@ async def test_a_key_refused_while_a_job_is_polled_stops_new_jobs_and_not_the_on
     await until(lambda: is_paused(core))
     await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed: denied"])
     assert await core.set_aside() == PRICE
+
+
+FORBIDDEN = Trouble(status=403, body={"error": "Forbidden"})
+
+
+@pytest.mark.parametrize("operation", ["read", "upload"])
+async def test_a_403_about_one_job_or_file_closes_the_provider_for_nobody(tmp_path: Path, operation: str):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_answers(operation, FORBIDDEN)
+        images = (await core.an_input(),) if operation == "upload" else ()
+        jobs = [await core.order("odd", images=images)]
+        jobs += [await core.order(f"fox {number}", member=BEN) for number in range(3)]
+        if operation == "read":
+            core.parts.dispatchers["krea"].slots = 4  # the odd job is polled again after a minute
+            core.parts.dispatchers["krea"].wake()
+            jobs = jobs[1:]
+        await core.ended(*jobs)
+        assert [(await core.now(job)).status for job in jobs[-3:]] == [JobStatus.SUCCEEDED] * 3
+        assert len(core.sandbox.seen("list")) == 1
+        assert core.presenter.notices == []
+
+
+@pytest.mark.f21
+async def test_a_403_about_one_job_closes_the_provider_if_a_probe_is_denied_too(core: Core):
+    core.sandbox.next_answers("list", *[FORBIDDEN] * 10_000)
+    core.sandbox.next_order(FOREVER)
+    await core.reached(await core.order(), JobStatus.RUNNING)
+    core.sandbox.next_answers("read", FORBIDDEN)
+    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed: denied"])
+    assert await is_paused(core)
+
+
+async def test_queued_jobs_wait_while_the_key_is_checked(core: Core, monkeypatch: pytest.MonkeyPatch):
+    dispatcher = core.parts.dispatchers["krea"]
+    is_probed, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def probe() -> None:
+        is_probed.set()
+        await may_answer.wait()
+
+    monkeypatch.setattr(dispatcher.provider, "probe", probe)
+    core.sandbox.next_order(FOREVER)
+    await core.reached(await core.order(), JobStatus.RUNNING)
+    core.sandbox.next_answers("read", FORBIDDEN)
+    await is_probed.wait()
+    job = await core.order("a fox", member=BEN)
+    await until(lambda: dispatcher.has(job.id))
+    assert core.submissions == 1
+    may_answer.set()
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
 
 
 # -- down ---------------------------------------------------------------------------------------------

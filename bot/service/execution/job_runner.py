@@ -245,7 +245,7 @@ class JobRunner:
             return await self.fail(job, Failure(reason=FailureReason.INPUT_NOT_HOSTED), expected=_NOT_SENT)
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
-                dispatcher.breaker.record_denial(error)
+                dispatcher.breaker.record_denial_of_one(error)
             return await self.fail(job, failure_of(error), expected=_NOT_SENT)
         path = secrets.token_urlsafe(32) if self._public_url else None
         # The database need not know the path, only recognise it when it is called.
