@@ -145,7 +145,7 @@ async def test_the_model_is_completed_and_the_form_of_the_message_menu_is_filled
     await photo.hover()
     await photo.get_by_label("Apps for this message").click()
     await page.get_by_role("menuitem", name="Edit this image").click()
-    await page.locator("dialog textarea").fill("in winter")
+    await page.locator("dialog textarea[name=prompt]").fill("in winter")
     await page.locator("dialog").get_by_text("Submit").click()
     await expect(page.locator(".message").last).to_contain_text("in winter")
     await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
