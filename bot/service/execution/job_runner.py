@@ -429,7 +429,8 @@ class JobRunner:
                     "job %s (%s) failed at the provider (%s): %s", job.id, _who(job), update.provider_status, reason
                 )
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
-                self._cost_alerts.check_stated(job, update)
+                if update.states_too_much(job.reserved_usd_micros):
+                    self._cost_alerts.stated_too_much(job, update)
                 cost = update.cost_of_failure_usd_micros(job.reserved_usd_micros)
                 await self.fail(job, failure, expected=_RUNNING, operator_cost_usd_micros=cost)
             case JobStatus.CANCELLED:
@@ -452,7 +453,8 @@ class JobRunner:
 
         Return a job that is to be followed, because its image may be there later.
         """
-        self._cost_alerts.check_stated(job, update)
+        if update.states_too_much(job.reserved_usd_micros):
+            self._cost_alerts.stated_too_much(job, update)
         cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         try:
             images, lost_images = await self._fetch(job, update, dispatcher)

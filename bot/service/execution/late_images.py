@@ -80,8 +80,8 @@ class LateImages:
             )
             async with aclosing(watch) as updates:
                 async for update in updates:
-                    if update.status.is_final:
-                        self._cost_alerts.check_stated(job, update)
+                    if update.status.is_final and update.states_too_much(job.reserved_usd_micros):
+                        self._cost_alerts.stated_too_much(job, update)
                     match update.status:
                         case JobStatus.SUCCEEDED:
                             await self._deliver(job, update, dispatcher.provider)

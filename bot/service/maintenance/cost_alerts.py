@@ -38,16 +38,15 @@ class CostAlerts:
         self._checked_on: dict[CostLimit, date] = {}
         """When a refusal last led to a check, so that further ones of that day write nothing."""
 
-    def check_stated(self, job: Job, update: Update) -> None:
+    def stated_too_much(self, job: Job, update: Update) -> None:
         """Tell the operator of a price for an ended job that is not believed."""
-        if update.states_too_much(job.reserved_usd_micros):
-            text = (
-                f"{job.provider} states {format_usd(update.cost_usd_micros or 0)} for job {job.id}, which was expected "
-                f"to cost {format_usd(job.reserved_usd_micros)}. This is not believed: the expected price is booked. "
-                "Compare it with the bill; `python -m bot ledger reconcile` lists such differences."
-            )
-            _log.error("%s", text)
-            self._presenter.operator_notice("stated cost", text)
+        text = (
+            f"{job.provider} states {format_usd(update.cost_usd_micros or 0)} for job {job.id}, which was expected "
+            f"to cost {format_usd(job.reserved_usd_micros)}. This is not believed: the expected price is booked. "
+            "Compare it with the bill; `python -m bot ledger reconcile` lists such differences."
+        )
+        _log.error("%s", text)
+        self._presenter.operator_notice("stated cost", text)
 
     def job_cost_something(self, job: Job) -> None:
         """Tell the operator, in the background, if the cost of this job has reached a limit."""
