@@ -74,12 +74,15 @@ class Catalogue:
         """The listed models, with or without a price."""
         self.flag_names = order_text.flag_names(self.models)
         """The names that count as flags in a prompt."""
+        self._translated_names: dict[str, TranslatedNames] = {}
         self._by_label = {squashed(model.label): model for model in self._by_id.values()}
         self._tokens = {model.id: _Tokens(model) for model in self._by_id.values()}
 
-    def translated_names(self, translate: Callable[[str], str]) -> TranslatedNames:
-        """Return the names of options in a language into which `translate` translates one."""
-        return TranslatedNames.of(self.models, translate)
+    def translated_names(self, language: str, translate: Callable[[str], str]) -> TranslatedNames:
+        """Return the names of options in a language, into which `translate` translates one."""
+        if language not in self._translated_names:  # 0.2 ms, which each command would take
+            self._translated_names[language] = TranslatedNames.of(self.models, translate)
+        return self._translated_names[language]
 
     @classmethod
     def load(

@@ -20,7 +20,7 @@ from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choi
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.generate.recipe import recipe_of_jobs
 from cogs.text import job_card
-from cogs.text.locale import option_name
+from cogs.text.locale import get_locale, option_name
 from cogs.ui import card, components
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import account_of, require_account_of
@@ -114,7 +114,7 @@ class RemixForm(OrderForm):
         carried = self._order.request.options.keys() - self.chosen.request.options.keys()
         if model is None or not carried:
             return self._more.value
-        names = interaction.client.service.catalogue.translated_names(option_name)
+        names = interaction.client.service.catalogue.translated_names(get_locale(), option_name)
         try:
             typed = order_text.parse_more(model, names.more(self._more.value))
         except RequestRefused:

@@ -24,7 +24,7 @@ from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.generate.ordering.permissions import default_model, permissions_of
 from cogs.presets import presets_page
 from cogs.text import formatting, presets
-from cogs.text.locale import grouped, option_name
+from cogs.text.locale import get_locale, grouped, option_name
 from cogs.ui import card
 from cogs.ui.checks import is_moderator, member_of, require_server
 from cogs.ui.client import Interaction
@@ -82,7 +82,7 @@ class PresetCommands(commands.Cog):
             await refuse_privately(interaction, refusal)
             return
         if options:
-            options = self._service.catalogue.translated_names(option_name).more(options)
+            options = self._service.catalogue.translated_names(get_locale(), option_name).more(options)
         written = ", ".join(filter(None, (options, style and f"style={self._service.styles.id_of(style)}")))
         # A style is added to the options, and a modified client sends more than Discord's own.
         for text, limit in (

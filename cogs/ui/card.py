@@ -440,7 +440,7 @@ def filename_ending(job: Job, index: int) -> str:
 
 def shows_image_of(filename: str, job: Job) -> bool:
     """Whether a file of this name is an image of the job."""
-    return f"-{job.id[-6:]}" in filename
+    return filename_ending(job, 0) in filename
 
 
 def alt_text(job: Job, *, hide_prompt: bool = False) -> str:

@@ -9,7 +9,7 @@ from simcord import interactions
 
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.order_text import expand
-from cogs.text.locale import LANGUAGES, option_name, use_locale
+from cogs.text.locale import LANGUAGES, get_locale, option_name, use_locale
 from tests.support.catalogue_samples import CATALOGUE, FLUX, NANO_BANANA_2, a_request
 from tests.support.discord_stage import Stage
 from tests.support.image_samples import encode, photo
@@ -108,7 +108,7 @@ async def test_a_name_that_nothing_has_is_named_in_the_refusal_whatever_its_lett
 
 def test_a_name_that_an_option_has_itself_keeps_its_meaning():
     words = {"aspect_ratio": "seed", "seed": "graine", "mask": "masque", "image2": "bild2", "style": "stil"}
-    names = CATALOGUE.translated_names(lambda name: words.get(name, name))
+    names = Catalogue(CATALOGUE.models).translated_names("xx", lambda name: words.get(name, name))
     assert names.more("seed=5, Graine=6, stil_strength=1") == "seed=5, seed=6, style_strength=1"
     assert names.more('mask=bild2+image3, negative_prompt="bild2", other=bild2') == (
         'mask=image2+image3, negative_prompt="bild2", other=bild2'
@@ -117,11 +117,31 @@ def test_a_name_that_an_option_has_itself_keeps_its_meaning():
     assert names.prompt("a fox") == "a fox"
 
 
+def test_names_are_translated_once_for_each_language_until_the_catalogue_changes():
+    catalogue = Catalogue(CATALOGUE.models)
+    asked: list[str] = []
+
+    def translate(name: str) -> str:
+        asked.append(name)
+        return name
+
+    catalogue.translated_names("de", translate)
+    once = len(asked)
+    assert once > 0
+    catalogue.translated_names("de", translate)
+    assert len(asked) == once
+    catalogue.translated_names("fr", translate)
+    assert len(asked) == 2 * once
+    catalogue.replace(CATALOGUE.models)
+    catalogue.translated_names("de", translate)
+    assert len(asked) == 3 * once
+
+
 def test_every_name_that_a_refusal_lists_is_accepted():
     catalogue = Catalogue.load()
     for tag in LANGUAGES:
         with use_locale(tag):
-            names = catalogue.translated_names(option_name)
+            names = catalogue.translated_names(get_locale(), option_name)
             for model in catalogue.models:
                 for name in model.option_names:
                     said = names.more(f"{option_name(name)}=1")

@@ -26,7 +26,7 @@ from cogs.generate.ordering.order import own_model
 from cogs.generate.ordering.permissions import Permissions, permissions_of
 from cogs.generate.ordering.permissions import default_model as default_model_of
 from cogs.text import formatting, spending
-from cogs.text.locale import option_name
+from cogs.text.locale import get_locale, option_name
 from cogs.ui.checks import NotAllowed, member_of, server_of, server_or_direct
 from cogs.ui.client import Interaction
 
@@ -180,7 +180,7 @@ async def more(
     if model is None:
         return []
     kind = kind_with(model, kind)
-    text = service.catalogue.translated_names(option_name).more(text)
+    text = service.catalogue.translated_names(get_locale(), option_name).more(text)
     attached = [name for name in attachment_names(kind) if getattr(interaction.namespace, name, None) is not None]
     found = suggestions(model, kind, text, attached=attached, styles=service.styles)
     return [app_commands.Choice(name=each.label, value=each.text) for each in islice(found, MAX_CHOICES)]

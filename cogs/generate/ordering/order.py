@@ -16,7 +16,7 @@ from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.domain.presets import MemberDefaults, Preset, name_key
 from bot.service.job_service import JobService
 from cogs.generate.ordering.permissions import Permissions
-from cogs.text.locale import option_name
+from cogs.text.locale import get_locale, option_name
 from cogs.ui.attachments import PostedFile
 
 DEFAULT_MODEL = ""
@@ -109,7 +109,7 @@ def in_canonical_names(service: JobService, order: Order) -> Order:
     """
     if order.additions is None:
         return order
-    names = service.catalogue.translated_names(option_name)
+    names = service.catalogue.translated_names(get_locale(), option_name)
     return replace(
         order,
         request=replace(order.request, prompt=names.prompt(order.request.prompt)),
