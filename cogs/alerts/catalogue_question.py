@@ -5,9 +5,8 @@ The custom id names the first and the last change that the message is about. Onl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import ui
@@ -37,23 +36,10 @@ def buttons(change_ids: Sequence[int]) -> list[Component]:
 
 
 class CatalogueButton(
-    DynamicComponent,
-    ui.DynamicItem[ui.Button[Any]],
+    DynamicComponent[ui.Button[Any]],
     template=r"catalogue:(?P<choice>accept|keep):(?P<first>\d{1,18}):(?P<last>\d{1,18})",
 ):
     """Accept or Keep."""
-
-    def __init__(self, choice: str, first: int, last: int) -> None:
-        super().__init__(ui.Button(custom_id=f"catalogue:{choice}:{first}:{last}"))
-        self._choice = choice
-        self._first = first
-        self._last = last
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["choice"], int(match["first"]), int(match["last"]))
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who presses, decide about what is still held, and show the decision in place of the buttons.
@@ -64,11 +50,12 @@ class CatalogueButton(
         if not client.operator_alerts.is_operator(interaction.user.id):
             raise NotAllowed(limit_warnings.OPERATOR_ONLY())
         await interaction.response.defer()
+        first, last, accepted = int(self._match["first"]), int(self._match["last"]), self._match["choice"] == ACCEPT
         decided = await client.catalogue_keeper.decide_between(
-            self._first, self._last, accept=self._choice == ACCEPT, decided_by=str(interaction.user.id)
+            first, last, accept=accepted, decided_by=str(interaction.user.id)
         )
         answer = limit_warnings.decided(
-            [change.model_id for change in decided], accepted=self._choice == ACCEPT, user_id=interaction.user.id
+            [change.model_id for change in decided], accepted=accepted, user_id=interaction.user.id
         )
         view = View(card.note(answer))
         if not decided and not await _still_asks(interaction):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
-import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
@@ -107,24 +105,15 @@ class Compare(commands.Cog):
         return autocomplete.plain(ratio for ratio in shared if text.strip() in ratio)
 
 
-class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comparison.VOTE_ID):
+class VoteButton(DynamicComponent[ui.Button[Any]], template=comparison.VOTE_ID):
     """The button below each image of a comparison. A second click on the same one takes the vote back."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(ui.Button(custom_id=comparison.vote_id(job_id)))
-        self._job_id = job_id
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["job_id"])
 
     async def handle(self, interaction: Interaction) -> None:
         """Count the vote and show the card with the new numbers."""
         guild_id = server_or_direct(interaction)
         client = interaction.client
-        reply = await client.service.store.reply_of_job(self._job_id)
+        job_id = self._match["job_id"]
+        reply = await client.service.store.reply_of_job(job_id)
         if (
             reply is None
             or reply.deleted_at is not None
@@ -138,7 +127,7 @@ class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comp
         if client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return
-        await client.service.store.vote(self._job_id, user_id=interaction.user.id)
+        await client.service.store.vote(job_id, user_id=interaction.user.id)
         view = await client.service.view(reply.id)
         if view is None:
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))

@@ -5,10 +5,9 @@ A button that costs money says how much. A click agrees to that price; if the pr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import ui
@@ -45,20 +44,16 @@ _ACTIONS_WITH_PROMPT = frozenset(
 )
 
 
-class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.CUSTOM_ID):
+class JobButton(DynamicComponent[ui.Button[Any]], template=card_buttons.CUSTOM_ID):
     """Any button of a card."""
 
-    def __init__(self, action: str, job_id: str, amount_usd_micros: int | None) -> None:
-        super().__init__(ui.Button(custom_id=card_buttons.custom_id(action, job_id, amount_usd_micros)))
-        self._action = action
-        self._job_id = job_id
-        self._amount_usd_micros = amount_usd_micros or 0
+    @property
+    def _action(self) -> str:
+        return self._match["action"]
 
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["action"], match["job_id"], int(match["amount"]) if match["amount"] else None)
+    @property
+    def _job_id(self) -> str:
+        return self._match["job_id"]
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks, then act."""
@@ -108,7 +103,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         require_account_of(interaction, reply)
         order = self._repeated(interaction, reply, count)
         price = _price_now(interaction.client.service, order)
-        if price > self._amount_usd_micros:
+        if price > int(self._match["amount"] or 0):
             button = card_buttons.order_button(self._action, self._job_id, price)
             await respond_privately(interaction, card.question(job_card.DEARER(), button))
         else:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Self
+from typing import Any
 
-import discord
 from discord import ui
 
 from bot.domain.jobs import Job, Reply
@@ -22,15 +20,8 @@ from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 
 
-class ImageSelect(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=card_buttons.IMAGE_ID):
+class ImageSelect(DynamicComponent[ui.Select[Any]], template=card_buttons.IMAGE_ID):
     """Shows privately what can be done with the chosen image."""
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        assert isinstance(item, ui.Select), "the custom id belongs to a select"
-        return cls(item)
 
     async def handle(self, interaction: Interaction) -> None:
         """Show the buttons; each checks again who clicks."""

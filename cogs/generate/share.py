@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import discord
@@ -46,25 +45,16 @@ POST_TIMEOUT_SECONDS = 60.0
 CLOCK_SKEW = timedelta(minutes=5)
 
 
-class ShareButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.SHARE_ID):
+class ShareButton(DynamicComponent[ui.Button[Any]], template=card_buttons.SHARE_ID):
     """Posts the image of one job in the showcase channel. A private one only its author may share."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(ui.Button(custom_id=f"share:{job_id}"))
-        self._job_id = job_id
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["job_id"])
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks and where the image would go, then post it unless that was done."""
-        reply = await clicked_reply(interaction, self._job_id, action=card_buttons.SHARE)
+        job_id = self._match["job_id"]
+        reply = await clicked_reply(interaction, job_id, action=card_buttons.SHARE)
         if reply is None:
             return
-        job = next((job for job in card_buttons.images_made(reply.jobs) if job.id == self._job_id), None)
+        job = next((job for job in card_buttons.images_made(reply.jobs) if job.id == job_id), None)
         if job is None or reply.deleted_at is not None:
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
@@ -84,23 +74,13 @@ class ShareButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=car
         await respond_privately(interaction, await _share(interaction, policy, reply, job))
 
 
-class UnshareButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.UNSHARE_ID):
+class UnshareButton(DynamicComponent[ui.Button[Any]], template=card_buttons.UNSHARE_ID):
     """Remove under a shared image: its author or a moderator takes it back."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(ui.Button(custom_id=f"unshare:{job_id}"))
-        self._job_id = job_id
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["job_id"])
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks, then remove the message."""
         client, message = interaction.client, interaction.message
-        reply = await client.service.store.reply_of_job(self._job_id)
+        reply = await client.service.store.reply_of_job(self._match["job_id"])
         is_author = reply is not None and not reply.is_forgotten and reply.user_id == interaction.user.id
         if message is None or not (is_author or is_moderator(interaction)):
             await respond_privately(interaction, card.refused(job_card.NOT_YOURS()))
@@ -108,7 +88,7 @@ class UnshareButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         await interaction.response.defer(ephemeral=True, thinking=True)
         place = message.channel.id, message.id
         await client.service.store.remove_share(
-            self._job_id, channel_id=place[0], message_id=place[1], at=client.service.now()
+            self._match["job_id"], channel_id=place[0], message_id=place[1], at=client.service.now()
         )
         outcomes = await client.message_deletions.delete_now([place], gone_message_id=None)
         said = job_card.UNSHARE_DONE if outcomes[place] is Outcome.GONE else job_card.UNSHARE_LATER

@@ -6,10 +6,9 @@ first, with a button for each image and its price.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import ui
@@ -82,24 +81,12 @@ class UpscalePrices:
         return least_usd_micros(offers(self._service, reply, permits))
 
 
-class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.UPSCALE_ID):
+class UpscaleButton(DynamicComponent[ui.Button[Any]], template=card_buttons.UPSCALE_ID):
     """The upscale button: one on a card, and one for each image in the question which image to upscale."""
-
-    def __init__(self, job_id: str, number: int, amount_usd_micros: int) -> None:
-        super().__init__(ui.Button(custom_id=card_buttons.upscale_id(job_id, number, amount_usd_micros)))
-        self._job_id = job_id
-        self._number = number
-        self._amount_usd_micros = amount_usd_micros
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["job_id"], int(match["number"]), int(match["amount"]))
 
     async def handle(self, interaction: Interaction) -> None:
         """Order the upscale, ask which image, or say why it is not possible."""
-        reply = await clicked_reply(interaction, self._job_id, action="upscale")
+        reply = await clicked_reply(interaction, self._match["job_id"], action="upscale")
         if reply is None:
             return
         if reply.deleted_at is not None:
@@ -111,12 +98,13 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
             return
         permissions = await permissions_of(interaction.client.service, interaction)
         found = offers(interaction.client.service, reply, permissions.permits)
-        wanted = [offer for offer in found if self._number in (card_buttons.ANY_IMAGE, offer.number)]
+        number = int(self._match["number"])
+        wanted = [offer for offer in found if number in (card_buttons.ANY_IMAGE, offer.number)]
         if not wanted:
             await respond_privately(interaction, card.refused(job_card.UPSCALE_NOT_POSSIBLE()))
         elif len(wanted) > 1:
             await respond_privately(interaction, _question(job_card.UPSCALE_WHICH(), reply, wanted))
-        elif wanted[0].quote.amount_usd_micros > self._amount_usd_micros:
+        elif wanted[0].quote.amount_usd_micros > int(self._match["amount"]):
             await respond_privately(interaction, _question(job_card.DEARER(), reply, wanted))
         else:
             await self._order(interaction, reply, wanted[0])

@@ -5,10 +5,8 @@ The data go first, in one transaction that also lists the messages; whatever Dis
 
 from __future__ import annotations
 
-import re
-from typing import Any, Self
+from typing import Any
 
-import discord
 from discord import ui
 
 from bot.domain.deletion import DeletedOrder, MessageKind, OrderMessage
@@ -27,42 +25,32 @@ from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import edit_in_place, respond_privately
 
 
-class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=delete_question.CUSTOM_ID):
+class DeleteButton(DynamicComponent[ui.Button[Any]], template=delete_question.CUSTOM_ID):
     """Delete on a page of /history, and the two answers to the question. The custom id names the order."""
-
-    def __init__(self, choice: str, job_id: str, place: str) -> None:
-        super().__init__(ui.Button(custom_id=delete_question.custom_id(choice, job_id, place)))
-        self._choice = choice
-        self._job_id = job_id
-        self._place = place
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["choice"], match["job_id"], match["place"])
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks, then ask, keep or delete."""
-        reply = await clicked_reply(interaction, self._job_id, action=card_buttons.DELETE)
+        reply = await clicked_reply(interaction, self._match["job_id"], action=card_buttons.DELETE)
         if reply is not None:
             with interaction.client.service.heavy_work.page(requester_of(interaction)):
                 await self._act(interaction, reply)
 
     async def _act(self, interaction: Interaction, reply: Reply) -> None:
-        if self._choice == NO:
+        if self._match["choice"] == NO:
             await self._keep(interaction, reply)
         elif (refusal := _why_not(reply)) is not None:
             await respond_privately(interaction, card.refused(refusal))
-        elif self._choice == ASK:
-            question = delete_question.question(self._job_id, self._place, is_direct=reply.address.is_direct)
+        elif self._match["choice"] == ASK:
+            question = delete_question.question(
+                self._match["job_id"], self._match["place"], is_direct=reply.address.is_direct
+            )
             await edit_in_place(interaction, question, attachments=[])
-        elif self._choice == YES:
+        elif self._match["choice"] == YES:
             await self._delete(interaction, reply)
 
     async def _keep(self, interaction: Interaction, reply: Reply) -> None:
         await interaction.response.defer()
-        if self._place == SEPARATE:
+        if self._match["place"] == SEPARATE:
             await _replace(interaction, card.note(job_card.DELETE_KEPT()))
         else:
             await self._show_history(interaction, reply, reply_id=reply.id)
@@ -77,7 +65,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
             result = card.refused(job_card.DELETE_ALREADY())  # another click was first
         else:
             deletions = client.message_deletions
-            gone_id = await deletions.delete_clicked(self._job_id, interaction.user.id)
+            gone_id = await deletions.delete_clicked(self._match["job_id"], interaction.user.id)
             card_is_gone = gone_id is not None or await deletions.delete_by_token(reply.address)
             places = [message.place for message in deleted.messages]
             outcomes = await deletions.delete_now(places, gone_message_id=gone_id)
@@ -87,7 +75,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
             ]
             lines += await _notes(interaction, reply, deleted, card_is_gone=card_is_gone)
             result = card.note("\n".join(line for line in lines if line))
-        if self._place == SEPARATE:
+        if self._match["place"] == SEPARATE:
             await _replace(interaction, result)
         else:
             await self._show_history(interaction, reply, reply_id=neighbour_id)
@@ -95,7 +83,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
 
     async def _neighbour(self, interaction: Interaction, reply: Reply) -> str | None:
         """Return the page of /history to show after this one; None for the newest."""
-        if self._place == SEPARATE:
+        if self._match["place"] == SEPARATE:
             return None
         page = await interaction.client.service.store.gallery_page(
             reply.address.guild_id,
@@ -111,7 +99,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
         await page.show(GalleryFilter(model_id=self._model_id(reply)), reply_id=reply_id)
 
     def _model_id(self, reply: Reply) -> str | None:
-        return reply.jobs[0].request.model_id if self._place == HISTORY_OF_MODEL else None
+        return reply.jobs[0].request.model_id if self._match["place"] == HISTORY_OF_MODEL else None
 
 
 def _why_not(reply: Reply) -> str | None:

@@ -6,8 +6,7 @@ If that fails (deleted, no permission, a private reply), the blob store may stil
 
 from __future__ import annotations
 
-import re
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import app_commands, ui
@@ -70,23 +69,13 @@ class History(commands.Cog):
         return suggestions.any_models(self._service, text)
 
 
-class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
+class HistoryButton(DynamicComponent[ui.Button[Any]], template=history_page.CUSTOM_ID):
     """'Newer', 'Older' and 'Favourite': the custom id has the page to show, its member, and what was chosen."""
-
-    def __init__(self, target: history_page.Target) -> None:
-        super().__init__(ui.Button(custom_id=history_page.custom_id(target)))
-        self._target = target
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(history_page.target_of(match))
 
     async def handle(self, interaction: Interaction) -> None:
         """Show the page that the custom id names, after marking it where that is asked."""
         account_of(interaction)
-        target, client = self._target, interaction.client
+        target, client = history_page.target_of(self._match), interaction.client
         if interaction.user.id != target.user_id:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
             return

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from contextlib import aclosing
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import app_commands, ui
@@ -90,20 +90,8 @@ class Privacy(commands.Cog):
             await _edit(interaction, question)
 
 
-class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUSTOM_ID):
+class EraseButton(DynamicComponent[ui.Button[Any]], template=CUSTOM_ID):
     """'Erase' and 'Keep' below the question. The custom id says who was asked and when."""
-
-    def __init__(self, choice: str, user_id: int, asked_at: int) -> None:
-        super().__init__(ui.Button(custom_id=custom_id(choice, user_id, asked_at)))
-        self._choice = choice
-        self._user_id = user_id
-        self._asked_at = asked_at
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["choice"], int(match["user_id"]), int(match["asked_at"]))
 
     async def handle(self, interaction: Interaction) -> None:
         """Replace the question by the result."""
@@ -112,16 +100,17 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
             await _edit(interaction, await self._answer(interaction))
 
     async def _answer(self, interaction: Interaction) -> Layout:
-        if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
+        user_id, asked_at = int(self._match["user_id"]), int(self._match["asked_at"])
+        if interaction.user.id != user_id or not 0 <= time.time() - asked_at <= CONFIRM_SECONDS:
             return card.refused(member_pages.ERASE_STALE())
-        if self._choice != "erase":
+        if self._match["choice"] != "erase":
             return card.note(member_pages.ERASE_KEPT())
         service = interaction.client.service
         try:
-            unneeded = await service.store.forget_member(self._user_id, now=service.now())
+            unneeded = await service.store.forget_member(user_id, now=service.now())
         except StillUnderWay as error:
             return card.refused(refusal(error))
-        interaction.client.order_flow.kept_orders.forget(self._user_id)
+        interaction.client.order_flow.kept_orders.forget(user_id)
         await interaction.client.service.remove_images(unneeded)
         _log.info("a member was forgotten on request")
         return card.note(member_pages.ERASE_DONE())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import app_commands, ui
@@ -43,20 +42,8 @@ class Jobs(commands.Cog):
         await respond_privately(interaction, await _first_page(self._service, guild_id))
 
 
-class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
+class JobsButton(DynamicComponent[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
     """Turns a page of the list. The page shows the jobs of the server in which the button is pressed."""
-
-    def __init__(self, part: str, before: datetime | None) -> None:
-        super().__init__(ui.Button(custom_id=jobs_page.custom_id(part, before)))
-        self._part = part
-        self._before = before
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        micros = int(match["before"])
-        return cls(match["part"], _EPOCH + timedelta(microseconds=micros) if micros else None)
 
     async def handle(self, interaction: Interaction) -> None:
         """Show another page; only for moderators of this server."""
@@ -65,10 +52,12 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
         await edit_in_place(interaction, await self._page(interaction.client.service, guild_id))
 
     async def _page(self, service: JobService, guild_id: int) -> Layout:
-        if self._before is None:
+        micros = int(self._match["before"])
+        if not micros:
             return await _first_page(service, guild_id)
-        is_recent = self._part == jobs_page.RECENT
-        part = await _part(service, guild_id, finished=is_recent, before=self._before)
+        is_recent = self._match["part"] == jobs_page.RECENT
+        before = _EPOCH + timedelta(microseconds=micros)
+        part = await _part(service, guild_id, finished=is_recent, before=before)
         return jobs_page.page(
             running=None if is_recent else part,
             recent=part if is_recent else None,
@@ -77,15 +66,8 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
         )
 
 
-class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
+class CancelChoice(DynamicComponent[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
     """Selects the command to cancel and opens the form for the reason."""
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        assert isinstance(item, ui.Select), "the custom id belongs to a choice"
-        return cls(item)
 
     async def handle(self, interaction: Interaction) -> None:
         """Open the form for the reason."""
@@ -93,15 +75,8 @@ class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jo
         await interaction.response.send_modal(CancelModal(interaction.client.service, self.item.values[0]))
 
 
-class DeleteChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jobs_page.DELETE_CUSTOM_ID):
+class DeleteChoice(DynamicComponent[ui.Select[Any]], template=jobs_page.DELETE_CUSTOM_ID):
     """Selects the finished order to delete, and asks once."""
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        assert isinstance(item, ui.Select), "the custom id belongs to a choice"
-        return cls(item)
 
     async def handle(self, interaction: Interaction) -> None:
         """Ask; the value is the first job of the order."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import app_commands, ui
@@ -389,25 +388,15 @@ class QuotaCommands(commands.Cog):
         await respond_privately(interaction, await _audit_page(self._service, guild_id, user_id))
 
 
-class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
+class AuditButton(DynamicComponent[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
     """'Older' under a page of the record of changes."""
-
-    def __init__(self, before_id: int, user_id: int) -> None:
-        super().__init__(ui.Button(custom_id=quota_page.audit_custom_id(before_id, user_id)))
-        self._before_id = before_id
-        self._user_id = user_id or None
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(int(match["before_id"]), int(match["user_id"]))
 
     async def handle(self, interaction: Interaction) -> None:
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
         interaction.client.service.heavy_work.count_page(requester_of(interaction))
-        page = await _audit_page(interaction.client.service, guild_id, self._user_id, before_id=self._before_id)
+        user_id, before_id = int(self._match["user_id"]) or None, int(self._match["before_id"])
+        page = await _audit_page(interaction.client.service, guild_id, user_id, before_id=before_id)
         await edit_in_place(interaction, page)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import discord
@@ -135,20 +134,10 @@ async def names_of(guild: discord.Guild, user_ids: Sequence[int]) -> dict[int, L
     return names
 
 
-class PostButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=report_page.POST_CUSTOM_ID):
+class PostButton(DynamicComponent[ui.Button[Any]], template=report_page.POST_CUSTOM_ID):
     """'Post here' under a report."""
-
-    def __init__(self, period: Period, start: datetime) -> None:
-        super().__init__(ui.Button(custom_id=report_page.post_custom_id(period, start)))
-        self._period = period
-        self._start = start
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(Period(match["period"]), datetime.fromtimestamp(int(match["start"]), UTC))
 
     async def handle(self, interaction: Interaction) -> None:
         """Post the report; only for moderators of this server."""
-        await interaction.client.reports.post(interaction, self._period, self._start)
+        start = datetime.fromtimestamp(int(self._match["start"]), UTC)
+        await interaction.client.reports.post(interaction, Period(self._match["period"]), start)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import discord
@@ -60,11 +61,23 @@ def _origin(interaction: discord.Interaction[Any]) -> str:
     return f"{name} of member {interaction.user.id} in server {interaction.guild_id}"
 
 
-class DynamicComponent(ABC):
-    """Base of buttons and selects; comes before `ui.DynamicItem` among their parents.
+ComponentT = TypeVar("ComponentT", bound=ui.Item[Any])
+
+
+class DynamicComponent(ui.DynamicItem[ComponentT], ABC, template="(?!)"):  # this base answers no click itself
+    """Base of buttons and selects. What they act on is in their custom id, so they survive any restart.
 
     Answers in the language of the user, and reports every error.
     """
+
+    def __init__(self, item: ComponentT, match: re.Match[str]) -> None:
+        super().__init__(item)
+        self._match = match
+
+    @classmethod
+    async def from_custom_id(cls, interaction: discord.Interaction[Any], item: Any, match: re.Match[str], /) -> Self:
+        """Take the component as it is in the message, and what the template found in its custom id."""
+        return cls(item, match)
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Handle a click or a choice."""

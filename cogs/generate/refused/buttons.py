@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import ui
@@ -50,22 +50,12 @@ def refusal(text: str, typed: TypedCommand | None, actions: list[Component], *, 
     return components.container([*parts, *card.top_ups(sku_ids)], accent=card.REFUSAL_ACCENT)
 
 
-class CopyPromptButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=COPY_ID):
+class CopyPromptButton(DynamicComponent[ui.Button[Any]], template=COPY_ID):
     """Shows the prompt alone, to copy."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(ui.Button(custom_id=f"refused:copy:{key}"))
-        self._key = key
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["key"])
 
     async def handle(self, interaction: Interaction) -> None:
         """Show the prompt as it was typed; as a file too where a code block would change or shorten it."""
-        kept = interaction.client.order_flow.kept_orders.find(self._key, user_id=interaction.user.id)
+        kept = interaction.client.order_flow.kept_orders.find(self._match["key"], user_id=interaction.user.id)
         if kept is None or kept.typed is None:
             await respond_privately(interaction, card.refused(refusals.NOT_KEPT()))
             return
@@ -78,20 +68,8 @@ class CopyPromptButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], templat
         await respond_privately(interaction, components.container(parts, accent=card.NOTE_ACCENT), files=files)
 
 
-class OrderInsteadButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=ORDER_ID):
+class OrderInsteadButton(DynamicComponent[ui.Button[Any]], template=ORDER_ID):
     """Orders exactly what the button says, through the same checks as any order."""
-
-    def __init__(self, key: str, number: int, amount_usd_micros: int) -> None:
-        super().__init__(ui.Button(custom_id=f"refused:order:{key}:{number}:{amount_usd_micros}"))
-        self._key = key
-        self._number = number
-        self._amount_usd_micros = amount_usd_micros
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["key"], int(match["number"]), int(match["amount"]))
 
     async def handle(self, interaction: Interaction) -> None:
         """Order it at the price on the button; if it has gone up since, the refusal asks."""
@@ -99,16 +77,17 @@ class OrderInsteadButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], templ
         if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return
-        kept = interaction.client.order_flow.kept_orders.find(self._key, user_id=interaction.user.id)
+        kept = interaction.client.order_flow.kept_orders.find(self._match["key"], user_id=interaction.user.id)
         order = self._order(kept, account_id)
         if kept is None or order is None:
             await respond_privately(interaction, card.refused(refusals.NOT_KEPT()))
             return
-        agreed = replace(order, agreed_usd_micros=self._amount_usd_micros)
+        agreed = replace(order, agreed_usd_micros=int(self._match["amount"]))
         await interaction.client.order_flow.submit_order(interaction, agreed, typed=kept.typed)
 
     def _order(self, kept: Kept | None, account_id: int) -> Order | None:
-        if kept is None or self._number >= len(kept.orders):
+        number = int(self._match["number"])
+        if kept is None or number >= len(kept.orders):
             return None
-        order = kept.orders[self._number]
+        order = kept.orders[number]
         return order if order.request.guild_id == account_id else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Self
+from typing import Any
 
 import discord
 from discord import ui
@@ -26,26 +25,15 @@ from cogs.ui.initial_response import respond_privately
 REASON_CHARACTERS = 200
 
 
-class ReviewButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=question.CUSTOM_ID):
+class ReviewButton(DynamicComponent[ui.Button[Any]], template=question.CUSTOM_ID):
     """Approve, or Refuse, which asks for the reason first."""
-
-    def __init__(self, choice: str, reply_id: str) -> None:
-        super().__init__(ui.Button(custom_id=question.custom_id(choice, reply_id)))
-        self._choice = choice
-        self._reply_id = reply_id
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["choice"], match["reply_id"])
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks, then approve or ask for the reason."""
-        reply = await _asked_about(interaction, self._reply_id)
+        reply = await _asked_about(interaction, self._match["reply_id"])
         if reply is None:
             return
-        if self._choice == question.APPROVE:
+        if self._match["choice"] == question.APPROVE:
             await _decide(interaction, reply, approves=True, reason=None)
         else:
             await interaction.response.send_modal(RefuseForm(interaction.client, reply.id))
