@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -279,9 +279,7 @@ class Store(DatabaseUser):
     sha256_in_use = reads(privacy.sha256_in_use)
     _export_start = reads(privacy_export.export_start)
     _exported_orders = reads(privacy_export.exported_orders)
-    _exported_ledger = reads(privacy_export.exported_ledger)
-    _exported_wallet_entries = reads(privacy_export.exported_wallet_entries)
-    _exported_changes = reads(privacy_export.exported_changes)
+    _exported_span = reads(privacy_export.exported_span)
     _write_forget_member = writes(erasures.forget_member)
     _write_forget_names_on_record = writes(privacy.forget_names_on_record)
     _write_forget_old = writes(privacy.forget_old)
@@ -420,28 +418,13 @@ class Store(DatabaseUser):
             finished = await self._exported_orders(user_id, [key for key in ids if key not in start.under_way])
             orders = {**start.under_way, **finished}
             yield "commands", [orders[key] for key in ids if key in orders]
-        yield "accounts", start.accounts
-        yield "own_limits", start.own_limits
-        yield "catalogue_decisions", start.catalogue_decisions
-        yield "blocks", start.blocks
-        yield "own_presets", start.own_presets
-        yield "own_defaults", start.own_defaults
-        yield "votes", start.votes
-        yield "favourite_commands", start.favourite_commands
-        yield "shared_images", start.shared_images
-        yield "questions_to_moderators", start.reviews
-        yield "grants_and_resets", start.grants_and_resets
-        yield "wallet", start.wallet
-        yield "purchases", start.purchases
-        yield "ledger", []
-        for after, through in _spans(start.last_ledger_id):
-            yield "ledger", await self._exported_ledger(user_id, after=after, through=through)
-        yield "wallet_entries", []
-        for after, through in _spans(start.last_wallet_entry_id):
-            yield "wallet_entries", await self._exported_wallet_entries(user_id, after=after, through=through)
-        yield "changes_by_or_about_you", []
-        for after, through in _spans(start.last_change_id):
-            yield "changes_by_or_about_you", await self._exported_changes(user_id, after=after, through=through)
+        for name, items in start.facts.items():
+            yield name, items
+        for name, last_id in start.last_ids.items():
+            yield name, []
+            for after in range(0, last_id, privacy_export.EXPORT_SPAN):
+                through = min(after + privacy_export.EXPORT_SPAN, last_id)
+                yield name, await self._exported_span(user_id, name, after=after, through=through)
 
     async def forget_old(self, *, now: datetime) -> int:
         """Erase what has reached its age (see privacy.py), a few jobs per transaction; returns how many jobs."""
@@ -489,9 +472,3 @@ async def _finished(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     except asyncio.CancelledError:
         await asyncio.wait({running})
         raise
-
-
-def _spans(last_id: int) -> Iterator[tuple[int, int]]:
-    """Cut the ids up to `last_id` into spans: those above the first number, up to the second."""
-    for after in range(0, last_id, privacy_export.EXPORT_SPAN):
-        yield after, min(after + privacy_export.EXPORT_SPAN, last_id)

@@ -7,10 +7,11 @@ parameter that may be NULL, a CAST does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 APPLICATION_ID = 0x1A6E_B075
 """Written into every database of ours, so that one of another program is never used by mistake."""
@@ -69,6 +70,8 @@ class Connection(Protocol):
 Work = Callable[[Connection], Any]
 """A whole transaction, as a function."""
 
+_IN_LIST = re.compile(r"IN \((:\w+)\)")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DialectSql:
@@ -76,6 +79,14 @@ class DialectSql:
 
     sqlite: str
     postgresql: str
+
+    @classmethod
+    def with_lists(cls, sql: str) -> Self:
+        """Return a statement in which each `IN (:name)` stands for a list of strings, given as JSON."""
+        return cls(
+            sqlite=_IN_LIST.sub(r"IN (SELECT value FROM json_each(\1))", sql),
+            postgresql=_IN_LIST.sub(r"IN (SELECT json_array_elements_text(CAST(\1 AS JSON)))", sql),
+        )
 
     def on(self, connection: Connection) -> str:
         """Return the text that this connection understands."""

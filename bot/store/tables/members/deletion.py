@@ -43,19 +43,10 @@ UPDATE replies SET role_ids = '[]', token = NULL, channel_id = 0, message_id = N
 WHERE id = :reply_id
 """,
 )
-_IN_USE = DialectSql(
-    sqlite="""
-SELECT sha256 FROM inputs WHERE sha256 IN (SELECT value FROM json_each(:contents))
-UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT value FROM json_each(:contents))
-UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IN (SELECT value FROM json_each(:contents))
-""",
-    postgresql="""
-SELECT sha256 FROM inputs WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
-UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
-UNION SELECT reference_sha256 FROM presets
-    WHERE reference_sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
-""",
-)
+_IN_USE = DialectSql.with_lists("""
+SELECT sha256 FROM inputs WHERE sha256 IN (:contents) UNION SELECT sha256 FROM pictures WHERE sha256 IN (:contents)
+UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IN (:contents)
+""")
 _FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 = ? AND sha256 NOT IN (SELECT sha256 FROM inputs)"
 
 

@@ -6,7 +6,7 @@ Synchronous functions inside the caller's transaction, each short: other members
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,53 +34,27 @@ SELECT id FROM replies WHERE user_id = :user_id AND {NOT_SHOWN_YET}
 UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND finished_at IS NULL
 UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL
 """  # noqa: S608
-_HIGHEST_IDS = """
-SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger, coalesce((SELECT max(id) FROM audit), 0) AS changes,
-    coalesce((SELECT max(id) FROM wallet_ledger), 0) AS wallet_entries
+_LAST_IDS = """
+SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger,
+    coalesce((SELECT max(id) FROM wallet_ledger), 0) AS wallet_entries,
+    coalesce((SELECT max(id) FROM audit), 0) AS changes_by_or_about_you
 """
-_REPLIES = DialectSql(
-    sqlite="""
-SELECT * FROM replies WHERE user_id = :user_id AND id IN (SELECT value FROM json_each(:ids)) ORDER BY created_at, id
-""",
-    postgresql="""
-SELECT * FROM replies WHERE user_id = :user_id AND id IN (SELECT json_array_elements_text(CAST(:ids AS JSON)))
-ORDER BY created_at, id
-""",
+_REPLIES = DialectSql.with_lists(
+    "SELECT * FROM replies WHERE user_id = :user_id AND id IN (:ids) ORDER BY created_at, id"
 )
-_JOBS = DialectSql(
-    sqlite="""
+_JOBS = DialectSql.with_lists("""
 SELECT jobs.*, coalesce(house.amount_usd_micros, 0) + coalesce(refunds.usd_micros, 0) AS house_usd_micros,
     reservations.channel_id, reservations.category_id,
     wallet_settled_usd_micros - coalesce(refunds.wallet_usd_micros, 0) AS wallet_settled_usd_micros
 FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
     LEFT JOIN refunds ON refunds.job_id = jobs.id
-WHERE reply_id IN (SELECT value FROM json_each(:ids)) ORDER BY reply_id, ordinal
-""",
-    postgresql="""
-SELECT jobs.*, coalesce(house.amount_usd_micros, 0) + coalesce(refunds.usd_micros, 0) AS house_usd_micros,
-    reservations.channel_id, reservations.category_id,
-    wallet_settled_usd_micros - coalesce(refunds.wallet_usd_micros, 0) AS wallet_settled_usd_micros
-FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
-    LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
-    LEFT JOIN refunds ON refunds.job_id = jobs.id
-WHERE reply_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY reply_id, ordinal
-""",
-)
-_INPUTS = DialectSql(
-    sqlite="SELECT * FROM inputs WHERE job_id IN (SELECT value FROM json_each(:ids)) ORDER BY job_id, ordinal",
-    postgresql="""
-SELECT * FROM inputs WHERE job_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY job_id, ordinal
-""",
-)
+WHERE reply_id IN (:ids) ORDER BY reply_id, ordinal
+""")
+_INPUTS = DialectSql.with_lists("SELECT * FROM inputs WHERE job_id IN (:ids) ORDER BY job_id, ordinal")
 _CALLBACKS = "SELECT * FROM callbacks WHERE job_id = ? ORDER BY received_at, remote_id"
 _UPLOADS = "SELECT provider, url FROM uploads WHERE provider = ? AND sha256 = ?"
-_PICTURES = DialectSql(
-    sqlite="SELECT * FROM pictures WHERE job_id IN (SELECT value FROM json_each(:ids)) ORDER BY job_id, ordinal",
-    postgresql="""
-SELECT * FROM pictures WHERE job_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY job_id, ordinal
-""",
-)
+_PICTURES = DialectSql.with_lists("SELECT * FROM pictures WHERE job_id IN (:ids) ORDER BY job_id, ordinal")
 _LEDGER = """
 SELECT ledger.*, accounts.guild_id FROM ledger JOIN accounts ON accounts.id = account_id
 WHERE ledger.id > :after AND ledger.id <= :through AND accounts.kind = 'member' AND accounts.user_id = :user_id
@@ -122,22 +96,10 @@ class ExportStart:
     order_ids: Sequence[str]
     under_way: Mapping[str, dict[str, Any]]
     """Orders that were not finished then, as they were, by id; the others change no more."""
-    accounts: list[dict[str, Any]]
-    own_limits: list[dict[str, Any]]
-    catalogue_decisions: list[dict[str, Any]]
-    blocks: list[dict[str, Any]]
-    grants_and_resets: list[dict[str, Any]]
-    wallet: list[dict[str, Any]]
-    purchases: list[dict[str, Any]]
-    own_presets: list[dict[str, Any]]
-    own_defaults: list[dict[str, Any]]
-    votes: list[dict[str, Any]]
-    favourite_commands: list[dict[str, Any]]
-    shared_images: list[dict[str, Any]]
-    reviews: list[dict[str, Any]]
-    last_ledger_id: int
-    last_wallet_entry_id: int
-    last_change_id: int
+    facts: Mapping[str, list[dict[str, Any]]]
+    """What is small, by the name of its list."""
+    last_ids: Mapping[str, int]
+    """The names of the lists that may be long, each with the highest id to look at."""
 
 
 def export_start(connection: Connection, user_id: int) -> ExportStart:
@@ -146,13 +108,10 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
     Plain values for JSON. Ids are strings because JavaScript rounds numbers of their size.
     """
     who = {"user_id": user_id}
-    highest = connection.execute(_HIGHEST_IDS).fetchone()
     under_way = [row[0] for row in connection.execute(_ORDERS_UNDER_WAY, who)]
     purchases = wallets.purchases_of(connection, user_id)
-    return ExportStart(
-        order_ids=[row[0] for row in connection.execute(_ORDER_IDS, who)],
-        under_way=exported_orders(connection, user_id, under_way),
-        accounts=[
+    facts = {
+        "accounts": [
             {
                 "server_id": str(row["guild_id"]),
                 "closed_by_your_deletion_at": _iso(row["closed_at"]),
@@ -160,11 +119,11 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_ACCOUNTS, who)
         ],
-        own_limits=[
+        "own_limits": [
             {"server_id": str(row["guild_id"]), "period": row["period"], **_amount("limit", row["amount_usd_micros"])}
             for row in connection.execute(_LIMITS, who)
         ],
-        catalogue_decisions=[
+        "catalogue_decisions": [
             {
                 "change": change.id,
                 "model": change.model_id,
@@ -173,35 +132,11 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for change in catalogue.decisions_of(connection, user_id)
         ],
-        blocks=[
+        "blocks": [
             {"server_id": str(row["guild_id"]), "since": _iso(row["created_at"])}
             for row in connection.execute(_BLOCKS, who)
         ],
-        grants_and_resets=[
-            {
-                "server_id": str(row["guild_id"]),
-                "what": row["kind"],
-                **_amount("amount", row["amount_usd_micros"]),
-                "window_start": _iso(row["window_start_at"]),
-                "window_end": _iso(row["window_end_at"]),
-                "at": _iso(row["created_at"]),
-            }
-            for row in connection.execute(_ADJUSTMENTS, who)
-        ],
-        wallet=_wallet(balances.wallet_of(connection, user_id)) if purchases else [],
-        purchases=[
-            {
-                "entitlement_id": str(purchase.entitlement_id),
-                "sku_id": str(purchase.sku_id),
-                **_amount("paid_in", purchase.amount_usd_micros),
-                **_amount("taken_back", purchase.taken_back_usd_micros),
-                "paid_in_at": purchase.credited_at.isoformat(),
-                "consumed_at": None if purchase.consumed_at is None else purchase.consumed_at.isoformat(),
-                "refunded_or_deleted_at": None if purchase.ended_at is None else purchase.ended_at.isoformat(),
-            }
-            for purchase in purchases
-        ],
-        own_presets=[
+        "own_presets": [
             {
                 "name": row["name"],
                 "model": row["model_id"],
@@ -216,7 +151,7 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_PRESETS, who)
         ],
-        own_defaults=[
+        "own_defaults": [
             {
                 "server_id": str(row["guild_id"]),
                 "model": row["model_id"],
@@ -227,12 +162,12 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_DEFAULTS, who)
         ],
-        votes=[
+        "votes": [
             {"server_id": str(row["guild_id"]), "job_id": row["job_id"], "model": row["model_id"]}
             for row in connection.execute(_VOTES, who)
         ],
-        favourite_commands=[{"id": row["reply_id"]} for row in connection.execute(_FAVOURITES, who)],
-        shared_images=[
+        "favourite_commands": [{"id": row["reply_id"]} for row in connection.execute(_FAVOURITES, who)],
+        "shared_images": [
             {
                 "command_id": row["reply_id"],
                 "job_id": row["job_id"],
@@ -243,7 +178,7 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_SHARED, who)
         ],
-        reviews=[
+        "questions_to_moderators": [
             {
                 "command_id": row["reply_id"],
                 "channel_id": str(row["channel_id"]),
@@ -252,9 +187,36 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_REVIEWS, who)
         ],
-        last_ledger_id=highest["ledger"],
-        last_wallet_entry_id=highest["wallet_entries"],
-        last_change_id=highest["changes"],
+        "grants_and_resets": [
+            {
+                "server_id": str(row["guild_id"]),
+                "what": row["kind"],
+                **_amount("amount", row["amount_usd_micros"]),
+                "window_start": _iso(row["window_start_at"]),
+                "window_end": _iso(row["window_end_at"]),
+                "at": _iso(row["created_at"]),
+            }
+            for row in connection.execute(_ADJUSTMENTS, who)
+        ],
+        "wallet": _wallet(balances.wallet_of(connection, user_id)) if purchases else [],
+        "purchases": [
+            {
+                "entitlement_id": str(purchase.entitlement_id),
+                "sku_id": str(purchase.sku_id),
+                **_amount("paid_in", purchase.amount_usd_micros),
+                **_amount("taken_back", purchase.taken_back_usd_micros),
+                "paid_in_at": purchase.credited_at.isoformat(),
+                "consumed_at": None if purchase.consumed_at is None else purchase.consumed_at.isoformat(),
+                "refunded_or_deleted_at": None if purchase.ended_at is None else purchase.ended_at.isoformat(),
+            }
+            for purchase in purchases
+        ],
+    }
+    return ExportStart(
+        order_ids=[row[0] for row in connection.execute(_ORDER_IDS, who)],
+        under_way=exported_orders(connection, user_id, under_way),
+        facts=facts,
+        last_ids=dict(connection.execute(_LAST_IDS).fetchone()),
     )
 
 
@@ -290,40 +252,11 @@ def exported_orders(connection: Connection, user_id: int, order_ids: Sequence[st
     return {row["id"]: {**_command(row), "jobs": jobs_of.get(row["id"], [])} for row in replies}
 
 
-def exported_ledger(connection: Connection, user_id: int, *, after: int, through: int) -> list[dict[str, Any]]:
-    """Return the member's entries among those of the ledger with an id above `after` and up to `through`."""
+def exported_span(connection: Connection, user_id: int, name: str, *, after: int, through: int) -> list[dict[str, Any]]:
+    """Return what is the member's, of a list that may be long, with an id above `after` and up to `through`."""
+    query, item = _LONG_LISTS[name]
     which = {"user_id": user_id, "after": after, "through": through}
-    return [
-        {
-            "server_id": str(row["guild_id"]),
-            "job_id": row["job_id"],
-            "what": row["kind"],
-            **_amount("amount", row["amount_usd_micros"]),
-            "at": _iso(row["created_at"]),
-        }
-        for row in connection.execute(_LEDGER, which)
-    ]
-
-
-def exported_wallet_entries(connection: Connection, user_id: int, *, after: int, through: int) -> list[dict[str, Any]]:
-    """Return the entries of the member's wallet with an id above `after` and up to `through`."""
-    which = {"user_id": user_id, "after": after, "through": through}
-    return [
-        {
-            "what": row["kind"],
-            **_amount("amount", row["amount_usd_micros"]),
-            "job_id": row["job_id"],
-            "entitlement_id": None if row["entitlement_id"] is None else str(row["entitlement_id"]),
-            "at": _iso(row["created_at"]),
-        }
-        for row in connection.execute(_WALLET_ENTRIES, which)
-    ]
-
-
-def exported_changes(connection: Connection, user_id: int, *, after: int, through: int) -> list[dict[str, Any]]:
-    """Return the changes by or about the member among those with an id above `after` and up to `through`."""
-    which = {"user_id": user_id, "after": after, "through": through}
-    return [_change(row, user_id) for row in connection.execute(_AUDIT, which)]
+    return [item(row, user_id) for row in connection.execute(query, which)]
 
 
 def _command(row: Row) -> dict[str, Any]:
@@ -412,6 +345,26 @@ def _picture(row: Row) -> dict[str, Any]:
     }
 
 
+def _ledger_entry(row: Row, _: int) -> dict[str, Any]:
+    return {
+        "server_id": str(row["guild_id"]),
+        "job_id": row["job_id"],
+        "what": row["kind"],
+        **_amount("amount", row["amount_usd_micros"]),
+        "at": _iso(row["created_at"]),
+    }
+
+
+def _wallet_entry(row: Row, _: int) -> dict[str, Any]:
+    return {
+        "what": row["kind"],
+        **_amount("amount", row["amount_usd_micros"]),
+        "job_id": row["job_id"],
+        "entitlement_id": None if row["entitlement_id"] is None else str(row["entitlement_id"]),
+        "at": _iso(row["created_at"]),
+    }
+
+
 def _change(row: Row, user_id: int) -> dict[str, Any]:
     """Return an entry of the record of changes without the ids of other members."""
     about = row["subject"]
@@ -429,6 +382,13 @@ def _change(row: Row, user_id: int) -> dict[str, Any]:
         "reason": row["reason"],
         "at": _iso(row["created_at"]),
     }
+
+
+_LONG_LISTS: Mapping[str, tuple[str, Callable[[Row, int], dict[str, Any]]]] = {
+    "ledger": (_LEDGER, _ledger_entry),
+    "wallet_entries": (_WALLET_ENTRIES, _wallet_entry),
+    "changes_by_or_about_you": (_AUDIT, _change),
+}
 
 
 def _facts(text: str | None) -> dict[str, Any] | None:
