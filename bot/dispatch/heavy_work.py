@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 
 from bot.dispatch.rate_limit import HOUR, MINUTE, SlidingWindowLimiter
@@ -86,29 +86,21 @@ class HeavyWork:
         task.add_done_callback(lambda _: self._suggestion_slots.release(requester))
         return True
 
-    @contextmanager
-    def export(self, requester: Requester) -> Generator[None]:
+    def export(self, requester: Requester) -> AbstractContextManager[None]:
         """Take the member's turn for an export. Raises AskedTooOften, ManyAsking, StillBusyForYou."""
-        with self._turn(self._exports, requester):
-            yield
+        return self._turn(self._exports, requester)
 
-    @contextmanager
-    def report(self, requester: Requester) -> Generator[None]:
+    def report(self, requester: Requester) -> AbstractContextManager[None]:
         """Take the member's turn for a report. Raises what `export` raises."""
-        with self._turn(self._reports, requester):
-            yield
+        return self._turn(self._reports, requester)
 
-    @contextmanager
-    def erasure(self, requester: Requester) -> Generator[None]:
+    def erasure(self, requester: Requester) -> AbstractContextManager[None]:
         """Take the member's turn for the question before an erasure. Raises what `export` raises."""
-        with self._turn(self._erasures, requester):
-            yield
+        return self._turn(self._erasures, requester)
 
-    @contextmanager
-    def page(self, requester: Requester) -> Generator[None]:
+    def page(self, requester: Requester) -> AbstractContextManager[None]:
         """Take the member's turn for a page with images, or a press that erases. Raises what `export` raises."""
-        with self._turn(self._pages, requester):
-            yield
+        return self._turn(self._pages, requester)
 
     @asynccontextmanager
     async def export_slot(self, requester: Requester) -> AsyncGenerator[None]:

@@ -250,11 +250,7 @@ class Policy:
 
     def with_age_restricted(self, pattern: str, restricted: bool) -> Policy:
         """Restrict models to age-restricted channels, or remove that restriction."""
-        patterns = tuple(other for other in self.age_restricted if other != pattern)
-        if restricted:
-            _require_space(patterns)
-            patterns = (*patterns, pattern)
-        return replace(self, age_restricted=patterns)
+        return replace(self, age_restricted=_with(self.age_restricted, pattern, restricted))
 
     def with_words(self, entries: Collection[str], listed: bool) -> Policy:
         """Add normalised entries to the word list, or remove them."""
@@ -290,38 +286,23 @@ def policy_changes(old: Policy, new: Policy) -> Iterator[PolicyChange]:
     yield from _differences("models", _rule_standings(old), _rule_standings(new))
     yield from _differences("age_restricted", _listed(old.age_restricted), _listed(new.age_restricted))
     yield from _differences("words", _listed(old.words), _listed(new.words))
-    if old.default_model_id != new.default_model_id:
-        yield PolicyChange(
-            setting="default_model", old=as_name(old.default_model_id), new=as_name(new.default_model_id)
-        )
-    if old.log_channel_id != new.log_channel_id:
-        yield PolicyChange(
-            setting="log_channel", old=as_channel(old.log_channel_id), new=as_channel(new.log_channel_id)
-        )
-    if old.weekly_report_channel_id != new.weekly_report_channel_id:
-        yield PolicyChange(
-            setting="weekly_report",
-            old=as_channel(old.weekly_report_channel_id),
-            new=as_channel(new.weekly_report_channel_id),
-        )
-    if old.showcase_channel_id != new.showcase_channel_id:
-        yield PolicyChange(
-            setting="showcase", old=as_channel(old.showcase_channel_id), new=as_channel(new.showcase_channel_id)
-        )
-    if old.showcase_stars != new.showcase_stars:
-        yield PolicyChange(
-            setting="showcase_stars", old=Name(name=str(old.showcase_stars)), new=Name(name=str(new.showcase_stars))
-        )
-    if old.review_channel_id != new.review_channel_id:
-        yield PolicyChange(
-            setting="review_channel", old=as_channel(old.review_channel_id), new=as_channel(new.review_channel_id)
-        )
+    yield from _change("default_model", as_name(old.default_model_id), as_name(new.default_model_id))
+    yield from _change("log_channel", as_channel(old.log_channel_id), as_channel(new.log_channel_id))
+    yield from _change(
+        "weekly_report", as_channel(old.weekly_report_channel_id), as_channel(new.weekly_report_channel_id)
+    )
+    yield from _change("showcase", as_channel(old.showcase_channel_id), as_channel(new.showcase_channel_id))
+    yield from _change("showcase_stars", as_name(str(old.showcase_stars)), as_name(str(new.showcase_stars)))
+    yield from _change("review_channel", as_channel(old.review_channel_id), as_channel(new.review_channel_id))
     yield from _differences("review", _reviewed(old), _reviewed(new))
     yield from _differences("spoilers", _channels(old.spoiler_channels), _channels(new.spoiler_channels))
-    if old.greets != new.greets:
-        yield PolicyChange(setting="welcome", old=_on_or_off(old.greets), new=_on_or_off(new.greets))
-    if old.language != new.language:
-        yield PolicyChange(setting="language", old=as_language(old.language), new=as_language(new.language))
+    yield from _change("welcome", _on_or_off(old.greets), _on_or_off(new.greets))
+    yield from _change("language", as_language(old.language), as_language(new.language))
+
+
+def _change(setting: str, old: Fact, new: Fact) -> Iterator[PolicyChange]:
+    if old != new:
+        yield PolicyChange(setting=setting, old=old, new=new)
 
 
 def _differences(setting: str, old: Mapping[Topic, Standing], new: Mapping[Topic, Standing]) -> Iterator[PolicyChange]:
