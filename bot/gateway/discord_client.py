@@ -221,7 +221,6 @@ class Bot(BotClient, commands.Bot):
                 supervisor=supervisor,
             ),
             cdn_hosts=settings.discord_cdn_hosts,
-            default_model=settings.default_model,
             sku_ids=tuple(settings.topup_skus),
         )
         self.top_ups = TopUps(
@@ -318,23 +317,21 @@ class Bot(BotClient, commands.Bot):
             self.operator_alerts.send("public bot", PUBLIC_BOT)
 
     async def _add_commands(self) -> None:
-        order_flow, service, default_model = self.order_flow, self.service, self._settings.default_model
-        edit = Edit(order_flow=order_flow, service=service, default_model=default_model)
+        order_flow, service = self.order_flow, self.service
+        edit = Edit(order_flow=order_flow, service=service)
         cogs = (
-            Imagine(order_flow=order_flow, service=service, default_model=default_model),
+            Imagine(order_flow=order_flow, service=service),
             edit,
-            Compare(order_flow=order_flow, service=service, default_model=default_model),
-            PresetCommands(order_flow=order_flow, service=service, default_model=default_model),
-            DefaultsCommands(service=service, default_model=default_model),
-            Usage(service, default_model=default_model, sku_ids=tuple(self._settings.topup_skus)),
+            Compare(order_flow=order_flow, service=service),
+            PresetCommands(order_flow=order_flow, service=service),
+            DefaultsCommands(service),
+            Usage(service, sku_ids=tuple(self._settings.topup_skus)),
             History(service=service, messages=self.messages),
             Privacy(service),
         )
         moderators = (
             QuotaCommands(service, self.reports),
-            SettingsCommands(
-                service=service, default_model=default_model, log=self.log_channel, weekly_reports=self.weekly_reports
-            ),
+            SettingsCommands(service=service, log=self.log_channel, weekly_reports=self.weekly_reports),
             Jobs(service),
         )
         for cog in (*cogs, *moderators, Help(service, self.tree)):

@@ -90,6 +90,7 @@ class ServiceParts:
             dispatchers=dispatchers,
             reply_runner=reply_runner,
             queue_positions=queue_positions,
+            default_model=default_model,
         )
         return cls(
             context=context,

@@ -95,6 +95,7 @@ class JobService:
         dispatchers: Mapping[str, ProviderDispatcher],
         reply_runner: ReplyRunner,
         queue_positions: QueuePositions,
+        default_model: str = "",
     ) -> None:
         self.store = context.store
         self.blob_store = context.blob_store
@@ -105,6 +106,8 @@ class JobService:
         self._coordinator = context.coordinator
         self.catalogue = catalogue
         self.limits = limits
+        self.default_model = default_model
+        """The id of the model that is ordered where nobody chooses."""
         self.cost_alerts = cost_alerts
         self.attachment_downloader = attachment_downloader
         self._results = results

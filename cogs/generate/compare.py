@@ -26,13 +26,38 @@ from cogs.ui.initial_response import edit_in_place, respond_privately
 from cogs.ui.typed_command import typed_command
 
 
+async def _models(interaction: Interaction, text: str) -> Choices:
+    """List the models that are not chosen yet."""
+    found = await autocomplete.models(interaction, text, JobKind.IMAGINE)
+    chosen = {*_chosen(interaction)} - {text}
+    return [choice for choice in found if choice.value not in chosen]
+
+
+async def _aspect_ratios(interaction: Interaction, text: str) -> Choices:
+    """List the shapes that all chosen models have."""
+    catalogue = interaction.client.service.catalogue
+    models = [model for model_id in _chosen(interaction) if (model := catalogue.find(model_id))]
+    if not models:
+        return []
+    shared = [
+        ratio
+        for ratio in models[0].choices("aspect_ratio")
+        if all(ratio in model.choices("aspect_ratio") for model in models)
+    ]
+    return autocomplete.plain(ratio for ratio in shared if text.strip() in ratio)
+
+
+def _chosen(interaction: Interaction) -> list[str]:
+    named = (getattr(interaction.namespace, f"model{number}", None) for number in (1, 2, 3, 4))
+    return [model_id for model_id in named if model_id]
+
+
 class Compare(commands.Cog):
     """The command /compare."""
 
-    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService) -> None:
         self._order_flow = order_flow
         self._service = service
-        self._default_model = default_model
 
     @app_commands.command(description="Make the same image with two to four models, and vote")
     @app_commands.describe(
@@ -42,6 +67,9 @@ class Compare(commands.Cog):
         model3="A third model",
         model4="A fourth model",
         aspect_ratio="Shape of the images",
+    )
+    @app_commands.autocomplete(
+        model1=_models, model2=_models, model3=_models, model4=_models, aspect_ratio=_aspect_ratios
     )
     @app_commands.guild_only()
     async def compare(
@@ -66,43 +94,6 @@ class Compare(commands.Cog):
         models = tuple(model for model in (model1, model2, model3, model4) if model is not None)
         order = Order(request=request, model_ids=models, additions=Additions(), private=None)
         await self._order_flow.submit_order(interaction, order, typed=typed_command(interaction))
-
-    @compare.autocomplete("model1")
-    async def _model1(self, interaction: Interaction, text: str) -> Choices:
-        return await self._models(interaction, text)
-
-    @compare.autocomplete("model2")
-    async def _model2(self, interaction: Interaction, text: str) -> Choices:
-        return await self._models(interaction, text)
-
-    @compare.autocomplete("model3")
-    async def _model3(self, interaction: Interaction, text: str) -> Choices:
-        return await self._models(interaction, text)
-
-    @compare.autocomplete("model4")
-    async def _model4(self, interaction: Interaction, text: str) -> Choices:
-        return await self._models(interaction, text)
-
-    async def _models(self, interaction: Interaction, text: str) -> Choices:
-        """List the models that are not chosen yet."""
-        chosen = {getattr(interaction.namespace, f"model{number}", None) for number in (1, 2, 3, 4)} - {text}
-        found = await autocomplete.models(
-            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
-        )
-        return [choice for choice in found if choice.value not in chosen]
-
-    @compare.autocomplete("aspect_ratio")
-    async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
-        model_ids = [getattr(interaction.namespace, f"model{number}", None) for number in (1, 2, 3, 4)]
-        models = [model for model_id in model_ids if model_id and (model := self._service.catalogue.find(model_id))]
-        if not models:
-            return []
-        shared = [
-            ratio
-            for ratio in models[0].choices("aspect_ratio")
-            if all(ratio in model.choices("aspect_ratio") for model in models)
-        ]
-        return autocomplete.plain(ratio for ratio in shared if text.strip() in ratio)
 
 
 class VoteButton(DynamicComponent[ui.Button[Any]], template=comparison.VOTE_ID):

@@ -13,7 +13,7 @@ from discord.ext import commands
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
-from cogs.generate.ordering.autocomplete import Choices
+from cogs.generate.ordering.autocomplete import completion
 from cogs.generate.ordering.order import DEFAULT_MODEL, Additions, Order
 from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choices
@@ -37,10 +37,9 @@ MAX_IMAGES = 4
 class Edit(commands.Cog):
     """Image to image."""
 
-    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService) -> None:
         self._order_flow = order_flow
         self._service = service
-        self._default_model = default_model
         self._menu = app_commands.ContextMenu(name=MENU_NAME, callback=self.edit_this_image)
         self._menu.guild_only = True
 
@@ -63,6 +62,13 @@ class Edit(commands.Cog):
         preset="A preset to begin with",
         more="Everything else the model takes, such as steps=28, strength=0.7",
         private="Only you see the answer",
+    )
+    @app_commands.autocomplete(
+        model=completion(autocomplete.models, JobKind.EDIT),
+        preset=autocomplete.presets,
+        aspect_ratio=completion(autocomplete.values, "aspect_ratio", JobKind.EDIT),
+        resolution=completion(autocomplete.values, "resolution", JobKind.EDIT),
+        more=completion(autocomplete.more, JobKind.EDIT),
     )
     @app_commands.guild_only()
     async def edit(
@@ -96,35 +102,6 @@ class Edit(commands.Cog):
             additions=Additions(more=more, preset_name=preset, uses_own_settings=True),
             count=min(max(count, 1), MAX_IMAGES),
             private=private,
-        )
-
-    @edit.autocomplete("model")
-    async def _models(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.models(
-            self._service, interaction, text, kind=JobKind.EDIT, default_model=self._default_model
-        )
-
-    @edit.autocomplete("preset")
-    async def _presets(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.presets(self._service, interaction, text)
-
-    @edit.autocomplete("aspect_ratio")
-    async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
-        return await self._values(interaction, "aspect_ratio", text)
-
-    @edit.autocomplete("resolution")
-    async def _resolutions(self, interaction: Interaction, text: str) -> Choices:
-        return await self._values(interaction, "resolution", text)
-
-    @edit.autocomplete("more")
-    async def _more(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.more(
-            self._service, interaction, text, kind=JobKind.EDIT, default_model=self._default_model
-        )
-
-    async def _values(self, interaction: Interaction, option: str, text: str) -> Choices:
-        return await autocomplete.values(
-            self._service, interaction, option, text, kind=JobKind.EDIT, default_model=self._default_model
         )
 
     async def edit_this_image(self, interaction: Interaction, message: discord.Message) -> None:

@@ -9,7 +9,7 @@ from discord.ext import commands
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
-from cogs.generate.ordering.autocomplete import Choices
+from cogs.generate.ordering.autocomplete import completion
 from cogs.generate.ordering.order import DEFAULT_MODEL, Additions
 from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.ui.checks import account_of
@@ -21,10 +21,9 @@ MAX_IMAGES = 4
 class Imagine(commands.Cog):
     """Text to image."""
 
-    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService) -> None:
         self._order_flow = order_flow
         self._service = service
-        self._default_model = default_model
 
     @app_commands.command(description="Make an image from text")
     @app_commands.describe(
@@ -50,6 +49,15 @@ class Imagine(commands.Cog):
         reference8="Another image to take the style or subject from",
         reference9="Another image to take the style or subject from",
         reference10="Another image to take the style or subject from",
+    )
+    @app_commands.autocomplete(
+        model=completion(autocomplete.models, JobKind.IMAGINE),
+        preset=autocomplete.presets,
+        aspect_ratio=completion(autocomplete.values, "aspect_ratio", JobKind.IMAGINE),
+        resolution=completion(autocomplete.values, "resolution", JobKind.IMAGINE),
+        creativity=completion(autocomplete.values, "creativity", JobKind.IMAGINE),
+        style=completion(autocomplete.styles),
+        more=completion(autocomplete.more, JobKind.IMAGINE),
     )
     @app_commands.guild_only()
     async def imagine(
@@ -106,41 +114,4 @@ class Imagine(commands.Cog):
             additions=Additions(more=more, preset_name=preset, uses_own_settings=True),
             count=min(max(count, 1), MAX_IMAGES),
             private=private,
-        )
-
-    @imagine.autocomplete("model")
-    async def _models(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.models(
-            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
-        )
-
-    @imagine.autocomplete("preset")
-    async def _presets(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.presets(self._service, interaction, text)
-
-    @imagine.autocomplete("aspect_ratio")
-    async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
-        return await self._values(interaction, "aspect_ratio", text)
-
-    @imagine.autocomplete("resolution")
-    async def _resolutions(self, interaction: Interaction, text: str) -> Choices:
-        return await self._values(interaction, "resolution", text)
-
-    @imagine.autocomplete("creativity")
-    async def _creativities(self, interaction: Interaction, text: str) -> Choices:
-        return await self._values(interaction, "creativity", text)
-
-    @imagine.autocomplete("style")
-    async def _styles(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.styles(self._service, interaction, text, default_model=self._default_model)
-
-    @imagine.autocomplete("more")
-    async def _more(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.more(
-            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
-        )
-
-    async def _values(self, interaction: Interaction, option: str, text: str) -> Choices:
-        return await autocomplete.values(
-            self._service, interaction, option, text, kind=JobKind.IMAGINE, default_model=self._default_model
         )

@@ -15,7 +15,7 @@ from discord.ext import commands
 from bot.domain.jobs import GalleryFilter, Job, Reply, ResultImage
 from bot.service.job_service import JobService
 from cogs.generate import upscale
-from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import history_page
 from cogs.text import formatting, member_pages
@@ -44,6 +44,7 @@ class History(commands.Cog):
         model="Only images made with this model",
         favourites="Only your favourites",
     )
+    @app_commands.autocomplete(model=autocomplete.any_models)
     @app_commands.guild_only()
     async def history(
         self,
@@ -63,10 +64,6 @@ class History(commands.Cog):
                 favourites=favourites,
             )
             await HistoryPage(self._service, self._messages, interaction).show(chosen)
-
-    @history.autocomplete("model")
-    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._service, text)
 
 
 class HistoryButton(DynamicComponent[ui.Button[Any]], template=history_page.CUSTOM_ID):

@@ -10,7 +10,7 @@ from discord.ext import commands
 
 from bot.domain.jobs import JobKind
 from bot.service.job_service import JobService
-from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import usage_page
 from cogs.ui.checks import member_of
@@ -27,9 +27,8 @@ PERIODS = [
 class Usage(commands.Cog):
     """The commands /usage and /models, which cost nothing."""
 
-    def __init__(self, service: JobService, *, default_model: str, sku_ids: tuple[int, ...] = ()) -> None:
+    def __init__(self, service: JobService, *, sku_ids: tuple[int, ...] = ()) -> None:
         self._service = service
-        self._default_model = default_model
         self._sku_ids = sku_ids
 
     @app_commands.command(description="See what you have spent and what is left")
@@ -62,21 +61,16 @@ class Usage(commands.Cog):
 
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="A model to see in detail")
+    @app_commands.autocomplete(model=autocomplete.any_models)
     async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
         """Show the catalogue, or one model of it, privately."""
         service = self._service
         if model is None:
             permissions = await permissions_of(service, interaction)
-            default = await suggestions.usual_model(
-                service, interaction, permissions, kind=JobKind.IMAGINE, default_model=self._default_model
-            )
+            default = await autocomplete.usual_model(interaction, permissions, JobKind.IMAGINE)
             offered = service.offered()
             # Where nothing may be ordered at all, the list is that of the other channels.
             permitted = [model for model in offered if permissions.permits(model)] or offered
             await respond_privately(interaction, usage_page.models(permitted, default))
         else:
             await respond_privately(interaction, usage_page.model(service.catalogue.get(model)))
-
-    @models.autocomplete("model")
-    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._service, text)

@@ -13,8 +13,8 @@ from bot.domain.errors import UnknownPreset
 from bot.domain.jobs import JobKind
 from bot.domain.presets import MemberDefaults, name_key
 from bot.service.job_service import JobService
-from cogs.generate.ordering import autocomplete as suggestions
-from cogs.generate.ordering.autocomplete import Choices
+from cogs.generate.ordering import autocomplete
+from cogs.generate.ordering.autocomplete import completion
 from cogs.presets import presets_page
 from cogs.presets.preset_commands import presets_of
 from cogs.text import formatting, presets
@@ -29,9 +29,8 @@ class DefaultsCommands(commands.Cog):
 
     group = app_commands.Group(name="defaults", description="Your own default options in this server", guild_only=True)
 
-    def __init__(self, *, service: JobService, default_model: str) -> None:
+    def __init__(self, service: JobService) -> None:
         self._service = service
-        self._default_model = default_model
 
     @group.command(name="show", description="See your defaults in this server")
     async def show(self, interaction: discord.Interaction[Any]) -> None:
@@ -45,6 +44,12 @@ class DefaultsCommands(commands.Cog):
         resolution="How large they are made",
         private="Only you see the answers",
         preset="A preset to begin with",
+    )
+    @app_commands.autocomplete(
+        model=completion(autocomplete.models, JobKind.IMAGINE),
+        aspect_ratio=completion(autocomplete.values, "aspect_ratio", JobKind.IMAGINE),
+        resolution=completion(autocomplete.values, "resolution", JobKind.IMAGINE),
+        preset=autocomplete.presets,
     )
     async def set_(
         self,
@@ -100,26 +105,3 @@ class DefaultsCommands(commands.Cog):
     def _is_taken(self, option: str, value: str) -> bool:
         """Whether any model that can be ordered takes this value."""
         return any(value in model.choices(option) for model in self._service.offered())
-
-    @set_.autocomplete("model")
-    async def _models(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await suggestions.models(
-            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
-        )
-
-    @set_.autocomplete("aspect_ratio")
-    async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await self._values(interaction, "aspect_ratio", text)
-
-    @set_.autocomplete("resolution")
-    async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await self._values(interaction, "resolution", text)
-
-    @set_.autocomplete("preset")
-    async def _presets(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await suggestions.presets(self._service, interaction, text)
-
-    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> Choices:
-        return await suggestions.values(
-            self._service, interaction, option, text, kind=JobKind.IMAGINE, default_model=self._default_model
-        )

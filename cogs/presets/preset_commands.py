@@ -17,8 +17,8 @@ from bot.domain.money.quota import format_usd
 from bot.domain.presets import MAX_NAME_CHARACTERS, MAX_WORDS_CHARACTERS, Preset, name_key
 from bot.domain.texts import is_visible
 from bot.service.job_service import JobService
-from cogs.generate.ordering import autocomplete as suggestions
-from cogs.generate.ordering.autocomplete import MAX_CHOICES, Choices
+from cogs.generate.ordering import autocomplete
+from cogs.generate.ordering.autocomplete import MAX_CHOICES, Choices, completion
 from cogs.generate.ordering.order import stand_in, template_of
 from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.generate.ordering.permissions import default_model, permissions_of
@@ -40,15 +40,20 @@ Words = app_commands.Range[str, 1, MAX_WORDS_CHARACTERS]
 Scope = app_commands.Choice[str]
 
 
+async def _removable(interaction: Interaction, text: str) -> Choices:
+    """List the presets that the member may remove."""
+    found = await presets_of(interaction.client.service, interaction)
+    return choices([preset for preset in found if preset.is_own or is_moderator(interaction)], text)
+
+
 class PresetCommands(commands.Cog):
     """The commands /preset add, remove and list."""
 
     group = app_commands.Group(name="preset", description="Save an order's options under a name", guild_only=True)
 
-    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService) -> None:
         self._order_flow = order_flow
         self._service = service
-        self._default_model = default_model
 
     @group.command(name="add", description="Save options under a name, or replace those of that name")
     @app_commands.rename(scope="for")
@@ -63,6 +68,9 @@ class PresetCommands(commands.Cog):
         scope="Who can use it (default: everybody, if you moderate this server)",
     )
     @app_commands.choices(scope=SCOPES)
+    @app_commands.autocomplete(
+        model=autocomplete.any_models, style=completion(autocomplete.styles, uses_own_settings=False)
+    )
     async def add(
         self,
         interaction: discord.Interaction[Any],
@@ -141,7 +149,7 @@ class PresetCommands(commands.Cog):
     async def _price(self, interaction: Interaction, preset: Preset) -> int:
         """Return what an image with the preset costs. Raises RequestRefused if it could not be ordered here."""
         permissions = await permissions_of(self._service, interaction)
-        fallback = default_model(self._service, permissions.policy, kind=JobKind.IMAGINE, fallback=self._default_model)
+        fallback = default_model(self._service, permissions.policy, JobKind.IMAGINE)
         request = JobRequest(
             kind=JobKind.IMAGINE,
             guild_id=require_server(interaction),
@@ -158,6 +166,7 @@ class PresetCommands(commands.Cog):
     @app_commands.rename(scope="for")
     @app_commands.describe(name="Which one", scope="Whose preset (default: your own, else the server's)")
     @app_commands.choices(scope=SCOPES)
+    @app_commands.autocomplete(name=_removable)
     async def remove(self, interaction: discord.Interaction[Any], name: str, scope: Scope | None = None) -> None:
         """Remove a member's own preset of that name, else the server's if they moderate it."""
         guild_id = require_server(interaction)
@@ -185,21 +194,6 @@ class PresetCommands(commands.Cog):
         found = await presets_of(self._service, interaction)
         await respond_privately(interaction, presets_page.page(self._service, found))
 
-    @add.autocomplete("model")
-    async def _models(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return suggestions.any_models(self._service, text)
-
-    @add.autocomplete("style")
-    async def _styles(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await suggestions.styles(
-            self._service, interaction, text, default_model=self._default_model, uses_own_settings=False
-        )
-
-    @remove.autocomplete("name")
-    async def _names(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        found = await presets_of(self._service, interaction)
-        return choices([preset for preset in found if preset.is_own or is_moderator(interaction)], text)
-
 
 async def presets_of(service: JobService, interaction: discord.Interaction[Any]) -> list[Preset]:
     """Return the presets that the member can use in the server."""
@@ -211,7 +205,7 @@ def choices(found: Iterable[Preset], text: str) -> Choices:
     """List the names that contain what was typed, each once."""
     wanted = name_key(text)
     names = dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name))
-    return suggestions.plain(list(names)[:MAX_CHOICES])
+    return autocomplete.plain(list(names)[:MAX_CHOICES])
 
 
 def _is_own(interaction: Interaction, scope: Scope | None) -> bool:

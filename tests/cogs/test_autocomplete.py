@@ -215,11 +215,8 @@ async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeyp
         user=SimpleNamespace(id=1),
         client=stage.core.bot,
     )
-    service = stage.core.service
     # In real time, because the simulated Discord does not advance its clock.
-    offer = stage.core.supervisor.start(
-        "typing", suggestions.models(service, typing, "", kind=JobKind.IMAGINE, default_model=FLUX)
-    )
+    offer = stage.core.supervisor.start("typing", suggestions.models(typing, "", JobKind.IMAGINE))
     async with asyncio.timeout(5):
         assert NANO_BANANA_2 in [choice.value for choice in await offer]
 
@@ -235,7 +232,7 @@ async def test_a_failing_autocomplete_shows_no_error_message(stage: Stage, monke
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(suggestions, "models", broken)
+    monkeypatch.setattr(suggestions, "permissions_of", broken)
     assert await stage.ada.autocomplete(stage.channel, "imagine", "model", "x") == []
     stage.core.bot.tree.remove_command("imagine")
     assert await stage.ada.autocomplete(stage.channel, "imagine", "model", "x") == []

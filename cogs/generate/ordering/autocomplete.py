@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import islice
+from typing import Any, Concatenate, ParamSpec
 
 from discord import app_commands
 
@@ -23,8 +24,7 @@ from bot.domain.presets import MemberDefaults, name_key
 from bot.service.job_service import JobService
 from cogs.generate.ordering.more import price_of, style_lists, suggestions
 from cogs.generate.ordering.order import own_model
-from cogs.generate.ordering.permissions import Permissions, permissions_of
-from cogs.generate.ordering.permissions import default_model as default_model_of
+from cogs.generate.ordering.permissions import Permissions, default_model, permissions_of
 from cogs.text import formatting, spending
 from cogs.text.locale import get_locale, option_name
 from cogs.ui.checks import NotAllowed, member_of, server_of, server_or_direct
@@ -37,23 +37,32 @@ BALANCE_TIMEOUT_SECONDS = 0.02
 """Reading a balance takes a fraction of a millisecond unless a report is being computed before it."""
 
 Choices = list[app_commands.Choice[str]]
+Completion = Callable[[Interaction, str], Coroutine[Any, Any, Choices]]
+"""What completes one option of a command: an argument of `app_commands.autocomplete`."""
+
+P = ParamSpec("P")
 
 
-async def models(
-    service: JobService,
-    interaction: Interaction,
-    text: str,
-    *,
-    kind: JobKind,
-    default_model: str,
-    uses_own_settings: bool = True,
-) -> Choices:
+def completion(
+    suggest: Callable[Concatenate[Interaction, str, P], Coroutine[Any, Any, Choices]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Completion:
+    """Return a completion of one of the functions below, with what it needs beside the interaction and the text."""
+
+    async def complete(interaction: Interaction, text: str) -> Choices:
+        return await suggest(interaction, text, *args, **kwargs)
+
+    return complete
+
+
+async def models(interaction: Interaction, text: str, kind: JobKind, *, uses_own_settings: bool = True) -> Choices:
     """List models that the member may order here and can pay: `Nano Banana 2 · $0.08`, the default one marked.
 
     Models that cost more than what is left come last, say so, and are listed only if the member typed a text or
     nothing else is left.
     """
-    permissions = await permissions_of(service, interaction)
+    service, permissions = interaction.client.service, await permissions_of(interaction.client.service, interaction)
     # /edit also takes the models that only enlarge.
     kinds = (kind, JobKind.UPSCALE) if kind is JobKind.EDIT else (kind,)
     found = [
@@ -61,9 +70,7 @@ async def models(
     ]
     priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
     left = await _available(service, interaction)
-    usual = await usual_model(
-        service, interaction, permissions, kind=kind, default_model=default_model, uses_own_settings=uses_own_settings
-    )
+    usual = await usual_model(interaction, permissions, kind, uses_own_settings=uses_own_settings)
     named = [
         (label(model, is_default=model.id == usual), model) for price, model in priced if left is None or price <= left
     ]
@@ -83,9 +90,9 @@ async def _available(service: JobService, interaction: Interaction) -> int | Non
     return spendable.left_usd_micros
 
 
-def any_models(service: JobService, text: str) -> Choices:
+async def any_models(interaction: Interaction, text: str) -> Choices:
     """List every model that can be ordered, whatever the server's policy says."""
-    kinds = (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE)
+    service, kinds = interaction.client.service, (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE)
     found = {
         model.id: model
         for kind in kinds
@@ -94,16 +101,17 @@ def any_models(service: JobService, text: str) -> Choices:
     return [app_commands.Choice(name=label(model), value=model.id) for model in list(found.values())[:MAX_CHOICES]]
 
 
-def models_and_patterns(service: JobService, text: str) -> Choices:
+async def models_and_patterns(interaction: Interaction, text: str) -> Choices:
     """List patterns for rules, such as all models of a vendor (`krea/openai/*`), then single models."""
     wanted = text.strip().casefold()
-    sizes = Counter(f"{prefix}/*" for model in service.catalogue.models for prefix in _prefixes(model.id))
+    listed = interaction.client.service.catalogue.models
+    sizes = Counter(f"{prefix}/*" for model in listed for prefix in _prefixes(model.id))
     patterns = [
         app_commands.Choice(name=f"{pattern} · {spending.MODELS(count)}", value=pattern)
         for pattern, count in sorted(sizes.items())
         if wanted in pattern
     ]
-    return [*patterns, *any_models(service, text)][:MAX_CHOICES]
+    return [*patterns, *await any_models(interaction, text)][:MAX_CHOICES]
 
 
 def _prefixes(model_id: str) -> list[str]:
@@ -129,16 +137,13 @@ def _over_label(model: Model, left_usd_micros: int) -> str:
     return f"{formatting.shorten(label(model), MAX_NAME_CHARACTERS - len(mark) - 3)} · {mark}"
 
 
-async def styles(
-    service: JobService, interaction: Interaction, text: str, *, default_model: str, uses_own_settings: bool = True
-) -> Choices:
+async def styles(interaction: Interaction, text: str, *, uses_own_settings: bool = True) -> Choices:
     """List public styles for the model chosen so far, by title; the value is the id.
 
     After a plus or a colon, list texts with a further style or a strength, as `more` does.
     """
-    model = await _chosen_model(
-        service, interaction, JobKind.IMAGINE, default_model, uses_own_settings=uses_own_settings
-    )
+    service = interaction.client.service
+    model = await _chosen_model(interaction, JobKind.IMAGINE, uses_own_settings=uses_own_settings)
     if model is None or not model.supports_option("style"):
         return []
     if "+" in text or ":" in text:
@@ -152,18 +157,17 @@ async def styles(
     ]
 
 
-async def presets(service: JobService, interaction: Interaction, text: str) -> Choices:
+async def presets(interaction: Interaction, text: str) -> Choices:
     """List the names of the presets that the member can use here and that contain what was typed: own ones first."""
-    found = await service.store.presets_of(guild_id=server_or_direct(interaction), user_id=interaction.user.id)
+    guild_id = server_or_direct(interaction)
+    found = await interaction.client.service.store.presets_of(guild_id=guild_id, user_id=interaction.user.id)
     wanted = name_key(text)
     return plain(list(dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name)))[:MAX_CHOICES])
 
 
-async def values(
-    service: JobService, interaction: Interaction, option: str, text: str, *, kind: JobKind, default_model: str
-) -> Choices:
+async def values(interaction: Interaction, text: str, option: str, kind: JobKind) -> Choices:
     """List the values of `option` that the model chosen so far takes and that contain what was typed."""
-    model = await _chosen_model(service, interaction, kind, default_model)
+    model = await _chosen_model(interaction, kind)
     if model is None:
         return []
     return [
@@ -172,14 +176,12 @@ async def values(
     ]
 
 
-async def more(
-    service: JobService, interaction: Interaction, text: str, *, kind: JobKind, default_model: str
-) -> Choices:
+async def more(interaction: Interaction, text: str, kind: JobKind) -> Choices:
     """List what `more` can go on with, for the model chosen so far: `steps=25 · a whole number from 1 to 100`."""
-    model = await _chosen_model(service, interaction, kind, default_model)
+    model = await _chosen_model(interaction, kind)
     if model is None:
         return []
-    kind = kind_with(model, kind)
+    service, kind = interaction.client.service, kind_with(model, kind)
     text = service.catalogue.translated_names(get_locale(), option_name).more(text)
     attached = [name for name in attachment_names(kind) if getattr(interaction.namespace, name, None) is not None]
     found = suggestions(model, kind, text, attached=attached, styles=service.styles)
@@ -192,41 +194,25 @@ def kind_with(model: Model | None, kind: JobKind) -> JobKind:
     return JobKind.UPSCALE if only_enlarges and kind is JobKind.EDIT else kind
 
 
-async def _chosen_model(
-    service: JobService,
-    interaction: Interaction,
-    kind: JobKind,
-    default_model: str,
-    *,
-    uses_own_settings: bool = True,
-) -> Model | None:
+async def _chosen_model(interaction: Interaction, kind: JobKind, *, uses_own_settings: bool = True) -> Model | None:
     """Return the model typed so far, else the one that an order without it is for; None for an unknown one."""
+    service = interaction.client.service
     model_id = getattr(interaction.namespace, "model", None) or await usual_model(
-        service,
-        interaction,
-        await permissions_of(service, interaction),
-        kind=kind,
-        default_model=default_model,
-        uses_own_settings=uses_own_settings,
+        interaction, await permissions_of(service, interaction), kind, uses_own_settings=uses_own_settings
     )
     return service.catalogue.find(model_id)
 
 
 async def usual_model(
-    service: JobService,
-    interaction: Interaction,
-    permissions: Permissions,
-    *,
-    kind: JobKind,
-    default_model: str,
-    uses_own_settings: bool = True,
+    interaction: Interaction, permissions: Permissions, kind: JobKind, *, uses_own_settings: bool = True
 ) -> str:
     """Return the id of the model of the preset, else of the member's own default, else of the server's."""
+    service = interaction.client.service
     own = await _own_defaults(service, interaction) if uses_own_settings else MemberDefaults()
     return (
         await _model_of_preset(service, interaction, own)
         or own_model(service, own, kind, permissions)
-        or default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+        or default_model(service, permissions.policy, kind)
     )
 
 

@@ -82,14 +82,12 @@ class OrderFlow:
         messages: MessageApi,
         spending_alerts: SpendingAlerts,
         cdn_hosts: tuple[str, ...],
-        default_model: str,
         sku_ids: tuple[int, ...] = (),
     ) -> None:
         self._service = service
         self._messages = messages
         self._spending_alerts = spending_alerts
         self._cdn_hosts = (*cdn_hosts, *EMBED_HOSTS)
-        self._default_model = default_model
         self._sku_ids = sku_ids
         """What members can buy for their wallets."""
         self.kept_orders = KeptOrders()
@@ -232,7 +230,7 @@ class OrderFlow:
 
     def default_model_id(self, order: Order, permissions: Permissions) -> str:
         """Return the model of an order that names none."""
-        return default_model(self._service, permissions.policy, kind=order.request.kind, fallback=self._default_model)
+        return default_model(self._service, permissions.policy, order.request.kind)
 
     async def _completed(self, order: Order, own: MemberDefaults, permissions: Permissions) -> Order:
         """Return the order with a complete request, or in a comparison one for each model.

@@ -76,17 +76,17 @@ async def permissions_of(
     )
 
 
-def default_model(service: JobService, policy: Policy, *, kind: JobKind, fallback: str) -> str:
+def default_model(service: JobService, policy: Policy, kind: JobKind) -> str:
     """Return the id of the model that an order without one is for, of those that can be ordered and fit the command.
 
-    It is the moderators' default, else `fallback`, else what takes the place of that one.
+    It is the moderators' default, else the operator's, else what takes the place of that one.
     """
-    for model_id in (policy.default_model_id, fallback):
+    for model_id in (policy.default_model_id, service.default_model):
         model = service.catalogue.find(model_id or "")
         if model is not None and model.orderable and model.provider in service.providers and model.supports(kind):
             return model.id
-    instead = service.catalogue.next_best(fallback, kind=kind, providers=service.providers)
-    return fallback if instead is None else instead.id
+    instead = service.catalogue.next_best(service.default_model, kind=kind, providers=service.providers)
+    return service.default_model if instead is None else instead.id
 
 
 def channel_context(guild: discord.Guild | None, channel_id: int) -> ChannelContext:

@@ -23,6 +23,7 @@ from cogs.moderation.weekly_reports import WeeklyReports
 from cogs.text import formatting, moderation
 from cogs.ui import card
 from cogs.ui.checks import is_moderator, require_moderator
+from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
 ALLOW, DENY, ADD, REMOVE, CLEAR, LIST = "allow", "deny", "add", "remove", "clear", "list"
@@ -70,12 +71,9 @@ def model_pattern(text: str, catalogue: Catalogue, known: Collection[str]) -> st
 class SettingsCog(commands.Cog):
     """Shows and changes the policy of a server, for moderators."""
 
-    def __init__(
-        self, *, service: JobService, default_model: str, log: LogChannel, weekly_reports: WeeklyReports
-    ) -> None:
+    def __init__(self, *, service: JobService, log: LogChannel, weekly_reports: WeeklyReports) -> None:
         self._weekly_reports = weekly_reports
         self._service = service
-        self._default_model = default_model
         self._store = service.store
         self._catalogue = service.catalogue
         self._server_log = log
@@ -134,13 +132,20 @@ class SettingsCog(commands.Cog):
         return settings_page.log_audience(audience, channel_id)
 
     def _default_of(self, policy: Policy) -> str:
-        return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._default_model)
+        return default_model(self._service, policy, JobKind.IMAGINE)
 
-    async def _known(
-        self, interaction: discord.Interaction[Any], text: str, entries: Callable[[Policy], Iterable[str]]
-    ) -> suggestions.Choices:
-        """Suggest entries of a list of this server, to moderators alone."""
+
+def known_entries(
+    entries: Callable[[Policy], Iterable[str]], *, when: str, otherwise: suggestions.Completion | None = None
+) -> suggestions.Completion:
+    """Return a completion by the entries of a list of this server, to moderators alone, when this action is chosen."""
+
+    async def complete(interaction: Interaction, text: str) -> suggestions.Choices:
+        if interaction.namespace.action != when:
+            return [] if otherwise is None else await otherwise(interaction, text)
         if not is_moderator(interaction):
             return []
-        found = dict.fromkeys(entries(await self._policy(interaction)))
-        return suggestions.plain([entry for entry in found if text.strip().casefold() in entry])
+        policy = await interaction.client.service.store.policy(require_moderator(interaction))
+        return suggestions.plain(entry for entry in dict.fromkeys(entries(policy)) if text.strip().casefold() in entry)
+
+    return complete

@@ -26,6 +26,7 @@ class InForceSettings(SettingsCog):
         member="Look at what this member may do",
         model="Look at this model instead of the default one",
     )
+    @app_commands.autocomplete(model=suggestions.any_models)
     async def show(
         self,
         interaction: discord.Interaction[Any],
@@ -88,7 +89,3 @@ class InForceSettings(SettingsCog):
             permissions, member=who.mention, model=asked, models=self._service.offered(), spendable=spendable
         )
         await respond_privately(interaction, settings_page.overview(seen, case))
-
-    @show.autocomplete("model")
-    async def _one_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._service, text)

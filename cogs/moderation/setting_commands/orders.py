@@ -12,6 +12,7 @@ from bot.domain import word_list as wordlist
 from bot.domain.jobs import JobKind
 from bot.domain.policy import Policy
 from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering.autocomplete import completion
 from cogs.moderation import settings_page
 from cogs.moderation.quota import Reason
 from cogs.moderation.setting_commands.base import (
@@ -27,6 +28,7 @@ from cogs.moderation.setting_commands.base import (
     Channel,
     SettingsCog,
     group,
+    known_entries,
     model_pattern,
 )
 from cogs.text import formatting, moderation
@@ -83,6 +85,13 @@ class OrderSettings(SettingsCog):
         reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=RULE_ACTIONS)
+    @app_commands.autocomplete(
+        model=known_entries(
+            lambda policy: [rule.pattern for rule in policy.model_rules],
+            when=CLEAR,
+            otherwise=suggestions.models_and_patterns,
+        )
+    )
     async def models(
         self,
         interaction: discord.Interaction[Any],
@@ -119,6 +128,7 @@ class OrderSettings(SettingsCog):
 
     @group.command(name="default-model", description="The model of commands that name none")
     @app_commands.describe(model="Model", clear="Back to the bot's default", reason="Reason, shown in the audit log")
+    @app_commands.autocomplete(model=completion(suggestions.models, JobKind.IMAGINE, uses_own_settings=False))
     async def default_model(
         self,
         interaction: discord.Interaction[Any],
@@ -156,6 +166,11 @@ class OrderSettings(SettingsCog):
         reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=LIST_ACTIONS)
+    @app_commands.autocomplete(
+        model=known_entries(
+            lambda policy: policy.age_restricted, when=REMOVE, otherwise=suggestions.models_and_patterns
+        )
+    )
     async def age_restricted(
         self,
         interaction: discord.Interaction[Any],
@@ -195,6 +210,7 @@ class OrderSettings(SettingsCog):
     )
     @app_commands.choices(action=LIST_ACTIONS)
     @app_commands.rename(entries="words")
+    @app_commands.autocomplete(entries=known_entries(lambda policy: policy.words, when=REMOVE))
     async def words(
         self,
         interaction: discord.Interaction[Any],
@@ -232,37 +248,6 @@ class OrderSettings(SettingsCog):
             moderation.DEFAULT_MODEL_SET if default_id == policy.default_model_id else moderation.DEFAULT_MODEL_OF_BOT
         )
         return said(model=self._service.model_label(default_id))
-
-    # -- suggestions ----------------------------------------------------------------------------------
-
-    @default_model.autocomplete("model")
-    async def _everyday_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.models(
-            self._service,
-            interaction,
-            text,
-            kind=JobKind.IMAGINE,
-            default_model=self._default_model,
-            uses_own_settings=False,
-        )
-
-    @models.autocomplete("model")
-    async def _rules(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        if interaction.namespace.action == CLEAR:
-            return await self._known(interaction, text, lambda policy: [rule.pattern for rule in policy.model_rules])
-        return suggestions.models_and_patterns(self._service, text)
-
-    @age_restricted.autocomplete("model")
-    async def _patterns(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        if interaction.namespace.action == REMOVE:
-            return await self._known(interaction, text, lambda policy: policy.age_restricted)
-        return suggestions.models_and_patterns(self._service, text)
-
-    @words.autocomplete("entries")
-    async def _listed_words(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        if interaction.namespace.action != REMOVE:
-            return []
-        return await self._known(interaction, text, lambda policy: policy.words)
 
 
 def _not_a_word(entry: str) -> str:

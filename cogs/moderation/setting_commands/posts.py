@@ -23,6 +23,7 @@ from cogs.moderation.setting_commands.base import (
     Channel,
     SettingsCog,
     group,
+    known_entries,
     model_pattern,
 )
 from cogs.text import formatting, moderation
@@ -145,6 +146,11 @@ class PostSettings(SettingsCog):
         reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=LIST_ACTIONS)
+    @app_commands.autocomplete(
+        model=known_entries(
+            lambda policy: policy.reviewed_models, when=REMOVE, otherwise=suggestions.models_and_patterns
+        )
+    )
     async def review(
         self,
         interaction: discord.Interaction[Any],
@@ -267,12 +273,6 @@ class PostSettings(SettingsCog):
         with use_locale(self._server_log.language(policy, require_moderator(interaction))):
             hello = card.note(moderation.LOG_HELLO())
         return await self._server_log.post(channel_id, hello, nonce=f"hello{interaction.id}")
-
-    @review.autocomplete("model")
-    async def _reviewed_patterns(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        if interaction.namespace.action == REMOVE:
-            return await self._known(interaction, text, lambda policy: policy.reviewed_models)
-        return suggestions.models_and_patterns(self._service, text)
 
 
 def _why_not_in(guild: discord.Guild | None, channel_id: int) -> str | None:
