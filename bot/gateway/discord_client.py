@@ -39,6 +39,7 @@ from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.alerts.top_ups import TopUps
 from cogs.alerts.welcome import Welcome
 from cogs.generate.compare import Compare, VoteButton
+from cogs.generate.delivery.final_reply import DeliveryParts
 from cogs.generate.delivery.reply_updater import ReplyUpdater
 from cogs.generate.edit import MENU_NAME, Edit
 from cogs.generate.imagine import Imagine
@@ -236,13 +237,15 @@ class Bot(BotClient, commands.Bot):
         self.weekly_reports = WeeklyReports(client=self, service=service, messages=messages, reports=self.reports)
         self.review_requests = ReviewRequests(service=service, messages=messages, supervisor=supervisor)
         self.replies = ReplyUpdater(
-            service=service,
-            messages=messages,
+            DeliveryParts(
+                service=service,
+                messages=messages,
+                log_channel=self.log_channel,
+                operator_alerts=self.operator_alerts,
+                upscale_prices=UpscalePrices(client=self, service=service),
+                review_requests=self.review_requests,
+            ),
             supervisor=supervisor,
-            operator_alerts=self.operator_alerts,
-            log_channel=self.log_channel,
-            upscale_prices=UpscalePrices(client=self, service=service),
-            review_requests=self.review_requests,
         )
 
     async def setup_hook(self) -> None:

@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 OPERATOR_CHECK_DELAY_SECONDS = 1.0
 """Delay that lets one check of the operator's cap serve all orders of a second."""
 
+_Owner = tuple[int | None, int | None, int | None]
+"""Server, member, and channel or category; without a member or a channel the server, and without that the operator."""
+
 
 class SpendingAlerts:
     """Checks four limits after each order, and the operator's cap after a refusal as well.
@@ -52,18 +55,15 @@ class SpendingAlerts:
         self._store = service.store
         self._log_channel = log_channel
         self._operator_alerts = operator_alerts
-        self._warned: dict[tuple[int | None, int | None], datetime] = {}
-        """End of the window in which a warning was sent, by server and member; past windows are dropped."""
-        self._warned_channels: dict[int, datetime] = {}
-        """The same by channel or category."""
+        self._warned: dict[_Owner, datetime] = {}
+        """End of the window in which a warning was sent, by whose limit it is; past windows are dropped."""
         self._operator_check_is_due = False
 
     async def check(self, interaction: Interaction, view: ReplyView) -> None:
         """Warn after an accepted order. Failures are only logged, since the member's card is shown already."""
         try:
             await self._warn_member(interaction, view)
-            await self._warn_server(view)
-            await self._warn_of_channels(view)
+            await self._warn_moderators(view)
         except StoreError:
             _log.exception(
                 "spending alerts for member %d in server %d failed: the database is unavailable",
@@ -100,68 +100,49 @@ class SpendingAlerts:
                     error,
                 )
 
-    async def _warn_server(self, view: ReplyView) -> None:
-        guild_id, cap = view.reply.address.guild_id, view.spendable.caps.get(BindingLimit.SERVER_CAP)
-        if cap is None or not _is_nearly_used(cap) or self._was_warned(guild_id, None, cap.window):
-            return
-        policy = await self._store.policy(guild_id)
-        if (channel_id := policy.log_channel_id) is None:
-            return
-        self._remember(guild_id, None, cap.window)  # at once: others may order before the warning is posted
-        was_warned = False
-        try:
-            was_warned = await self._warn_moderators(guild_id, channel_id, policy, cap)
-        finally:
-            if not was_warned:  # the next order tries again
-                self._warned.pop((guild_id, None), None)
+    async def _warn_moderators(self, view: ReplyView) -> None:
+        """Warn moderators if most of the cap of the server, of the order's channel or of its category is used."""
+        guild_id = view.reply.address.guild_id
+        for limit in (BindingLimit.SERVER_CAP, BindingLimit.CHANNEL_CAP, BindingLimit.CATEGORY_CAP):
+            cap = view.spendable.caps.get(limit)
+            if cap is None or not _is_nearly_used(cap):
+                continue
+            owner = (guild_id, None, cap.channel_id)
+            if self._was_warned(owner, cap.window):
+                continue
+            policy = await self._store.policy(guild_id)
+            if policy.log_channel_id is None:
+                return
+            self._remember(owner, cap.window)  # at once: others may order before the warning is posted
+            was_warned = False
+            try:
+                was_warned = await self._warn_of_cap(guild_id, policy.log_channel_id, policy, cap)
+            finally:
+                if not was_warned:  # the next order tries again
+                    self._warned.pop(owner, None)
 
-    async def _warn_moderators(self, guild_id: int, channel_id: int, policy: Policy, cap: Cap) -> bool:
+    async def _warn_of_cap(self, guild_id: int, log_channel_id: int, policy: Policy, cap: Cap) -> bool:
         """Post the warning unless it was posted before; True if it is posted by now.
 
         It is posted before it is recorded: after a crash in between it is posted again, and the nonce prevents a second
         message for some minutes.
         """
-        if await self._store.server_was_warned(guild_id, cap.window):
+        channel_id, window = cap.channel_id, cap.window
+        if channel_id is None:
+            was_warned = await self._store.server_was_warned(guild_id, window)
+        else:
+            was_warned = await self._store.channel_was_warned(guild_id, channel_id, window=window)
+        if was_warned:
             return True
+        words = limit_warnings.server_warning if channel_id is None else limit_warnings.channel_warning
         with use_locale(self._log_channel.language(policy, guild_id)):
-            layout = card.refused(limit_warnings.server_warning(cap))
-        if not await self._log_channel.post(channel_id, layout, nonce=f"cap{guild_id}"):
+            layout = card.refused(words(cap))
+        if not await self._log_channel.post(log_channel_id, layout, nonce=f"cap{channel_id or guild_id}"):
             return False
-        await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
-        return True
-
-    async def _warn_of_channels(self, view: ReplyView) -> None:
-        """Warn moderators if most of the cap of the order's channel, or of its category, is used."""
-        guild_id, now = view.reply.address.guild_id, self._service.now()
-        for limit in (BindingLimit.CHANNEL_CAP, BindingLimit.CATEGORY_CAP):
-            cap = view.spendable.caps.get(limit)
-            if cap is None or not _is_nearly_used(cap) or (channel_id := cap.channel_id) is None:
-                continue
-            if self._warned_channels.get(channel_id) == cap.window.end:
-                continue
-            policy = await self._store.policy(guild_id)
-            if policy.log_channel_id is None:
-                return
-            self._warned_channels = {key: until for key, until in self._warned_channels.items() if until > now}
-            self._warned_channels[channel_id] = cap.window.end  # at once: others may order before it is posted
-            was_warned = False
-            try:
-                was_warned = await self._warn_of_channel(guild_id, policy.log_channel_id, channel_id, policy, cap)
-            finally:
-                if not was_warned:  # the next order tries again
-                    self._warned_channels.pop(channel_id, None)
-
-    async def _warn_of_channel(
-        self, guild_id: int, log_channel_id: int, channel_id: int, policy: Policy, cap: Cap
-    ) -> bool:
-        """Post the warning about a channel unless it was posted before; True if it is posted by now."""
-        if await self._store.channel_was_warned(guild_id, channel_id, window=cap.window):
-            return True
-        with use_locale(self._log_channel.language(policy, guild_id)):
-            layout = card.refused(limit_warnings.channel_warning(cap))
-        if not await self._log_channel.post(log_channel_id, layout, nonce=f"cap{channel_id}"):
-            return False
-        await self._store.first_warning_of_channel(guild_id, channel_id, window=cap.window)
+        if channel_id is None:
+            await self._store.first_warning(guild_id=guild_id, user_id=None, window=window)
+        else:
+            await self._store.first_warning_of_channel(guild_id, channel_id, window=window)
         return True
 
     async def _warn_operator(self) -> None:
@@ -177,19 +158,20 @@ class SpendingAlerts:
             _log.exception("the operator's daily cap could not be checked: the database is unavailable")
 
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
-        if self._was_warned(guild_id, user_id, window):
+        owner = (guild_id, user_id, None)
+        if self._was_warned(owner, window):
             return False
         is_first = await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
-        self._remember(guild_id, user_id, window)
+        self._remember(owner, window)
         return is_first
 
-    def _was_warned(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
-        return self._warned.get((guild_id, user_id)) == window.end
+    def _was_warned(self, owner: _Owner, window: Window) -> bool:
+        return self._warned.get(owner) == window.end
 
-    def _remember(self, guild_id: int | None, user_id: int | None, window: Window) -> None:
+    def _remember(self, owner: _Owner, window: Window) -> None:
         now = self._service.now()
-        self._warned = {owner: until for owner, until in self._warned.items() if until > now}
-        self._warned[guild_id, user_id] = window.end
+        self._warned = {other: until for other, until in self._warned.items() if until > now}
+        self._warned[owner] = window.end
 
 
 def _is_nearly_used(cap: Cap) -> bool:

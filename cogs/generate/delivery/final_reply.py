@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bot.domain.jobs import Delivery
 from bot.service.job_service import JobService
@@ -20,29 +20,26 @@ from cogs.ui.discord_api.message_api import MessageApi, PostedMessage
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryParts:
+    """What shows replies, and whom the final state of one is told to."""
+
+    service: JobService
+    messages: MessageApi
+    log_channel: LogChannel
+    operator_alerts: OperatorAlerts
+    upscale_prices: UpscalePrices
+    review_requests: ReviewRequests
+
+
 class FinalReply:
     """One delivery of the final state of a reply. An error of our own leaves it to be repeated by a new object."""
 
-    def __init__(
-        self,
-        view: ReplyView,
-        *,
-        service: JobService,
-        messages: MessageApi,
-        log_channel: LogChannel,
-        operator_alerts: OperatorAlerts,
-        upscale_prices: UpscalePrices,
-        review_requests: ReviewRequests,
-        status_edit: asyncio.Task[None] | None,
-    ) -> None:
+    def __init__(self, view: ReplyView, parts: DeliveryParts, *, status_edit: asyncio.Task[None] | None) -> None:
         self._view = view
         self._reply = view.reply
-        self._service = service
-        self._messages = messages
-        self._log_channel = log_channel
-        self._operator_alerts = operator_alerts
-        self._upscale_prices = upscale_prices
-        self._review_requests = review_requests
+        self._parts = parts
+        self._service = parts.service
         self._status_edit = status_edit
 
     async def deliver(self) -> None:
@@ -52,12 +49,12 @@ class FinalReply:
         """
         if self._reply.delivery is not Delivery.PENDING:
             return
-        self._view = replace(self._view, upscale_usd_micros=await self._upscale_prices.price(self._reply))
+        self._view = replace(self._view, upscale_usd_micros=await self._parts.upscale_prices.price(self._reply))
         last_edit = LastEdit(
             self._view,
             service=self._service,
-            messages=self._messages,
-            operator_alerts=self._operator_alerts,
+            messages=self._parts.messages,
+            operator_alerts=self._parts.operator_alerts,
             status_edit=self._status_edit,
         )
         try:
@@ -102,10 +99,10 @@ class FinalReply:
     def _tell_moderators(self, last_edit: LastEdit, *, message_id: int | None) -> None:
         """Log the order; one that waits for their review is logged once they have decided."""
         if self._reply.is_waiting_for_review:
-            self._review_requests.ask_soon(self._reply.id)
+            self._parts.review_requests.ask_soon(self._reply.id)
             return
         images = last_edit.images
-        self._log_channel.finished(
+        self._parts.log_channel.finished(
             self._view,
             message_id=message_id,
             images=[image.shown for image in images],

@@ -20,20 +20,14 @@ from bot.domain.errors import ImagesNotHosted, LedgerError, MediaError, StoreErr
 from bot.domain.jobs import Reply, ReplyAddress, StoredImage
 from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
-from bot.service.job_service import JobService
 from cogs.alerts import catalogue_question
-from cogs.alerts.log_channel import LogChannel
-from cogs.alerts.operator_alerts import OperatorAlerts
-from cogs.generate.delivery.final_reply import FinalReply
+from cogs.generate.delivery.final_reply import DeliveryParts, FinalReply
 from cogs.generate.delivery.hosted_images import HostedImages
 from cogs.generate.delivery.last_edit import StateChanged
-from cogs.generate.review.requests import ReviewRequests
-from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
 from cogs.ui import card
 from cogs.ui.components import Layout
 from cogs.ui.discord_api.discord_errors import is_final
-from cogs.ui.discord_api.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 
@@ -48,25 +42,13 @@ MAX_IDLE_EDITORS = 10_000
 class ReplyUpdater:
     """Shows replies for the service: its `ReplyPresenter`."""
 
-    def __init__(
-        self,
-        *,
-        service: JobService,
-        messages: MessageApi,
-        supervisor: Supervisor,
-        operator_alerts: OperatorAlerts,
-        log_channel: LogChannel,
-        upscale_prices: UpscalePrices,
-        review_requests: ReviewRequests,
-    ) -> None:
-        self._service = service
-        self._messages = messages
-        self._log_channel = log_channel
-        self._review_requests = review_requests
-        self._upscale_prices = upscale_prices
+    def __init__(self, parts: DeliveryParts, *, supervisor: Supervisor) -> None:
+        self._parts = parts
+        self._service = parts.service
+        self._messages = parts.messages
+        self._operator_alerts = parts.operator_alerts
         self._supervisor = supervisor
-        self._operator_alerts = operator_alerts
-        self._hosted_images = HostedImages(messages, service)
+        self._hosted_images = HostedImages(parts.messages, parts.service)
         self._editors: dict[str, _Editor] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         """The editors that do not run, the longest idle first: another process may finish their replies."""
@@ -75,15 +57,7 @@ class ReplyUpdater:
         """Show the newest state of a reply soon."""
         editor = self._editors.get(reply_id)
         if editor is None:
-            editor = self._editors[reply_id] = _Editor(
-                reply_id,
-                service=self._service,
-                messages=self._messages,
-                log_channel=self._log_channel,
-                operator_alerts=self._operator_alerts,
-                upscale_prices=self._upscale_prices,
-                review_requests=self._review_requests,
-            )
+            editor = self._editors[reply_id] = _Editor(reply_id, self._parts)
         editor.note_change()
         if not editor.is_running and not self._supervisor.closed:  # what is not shown now is shown after the restart
             editor.is_running = True
@@ -149,28 +123,13 @@ class _Editor:
     Thousands of editors exist at a time, so each keeps only a hash of what it shows.
     """
 
-    def __init__(
-        self,
-        reply_id: str,
-        *,
-        service: JobService,
-        messages: MessageApi,
-        log_channel: LogChannel,
-        operator_alerts: OperatorAlerts,
-        upscale_prices: UpscalePrices,
-        review_requests: ReviewRequests,
-    ) -> None:
+    def __init__(self, reply_id: str, parts: DeliveryParts) -> None:
         self.reply_id = reply_id
         self.address: ReplyAddress  # set by `run`
         self.has_changed = False
         self.is_running = False
         self.is_finished = False
-        self._service = service
-        self._messages = messages
-        self._log_channel = log_channel
-        self._operator_alerts = operator_alerts
-        self._upscale_prices = upscale_prices
-        self._review_requests = review_requests
+        self._parts = parts
         self._changed: asyncio.Future[None] | None = None  # only while it waits
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
@@ -190,23 +149,14 @@ class _Editor:
         """Return once the message shows the newest state."""
         while True:
             self.has_changed = False
-            view = await self._service.view(self.reply_id)
+            view = await self._parts.service.view(self.reply_id)
             if view is None:
                 self.is_finished = True
                 return
             self.address = view.reply.address
             set_locale(self.address.language)
             if view.reply.is_final:
-                final_reply = FinalReply(
-                    view,
-                    service=self._service,
-                    messages=self._messages,
-                    log_channel=self._log_channel,
-                    operator_alerts=self._operator_alerts,
-                    upscale_prices=self._upscale_prices,
-                    review_requests=self._review_requests,
-                    status_edit=self._status_edit,
-                )
+                final_reply = FinalReply(view, self._parts, status_edit=self._status_edit)
                 try:
                     await final_reply.deliver()
                 except StateChanged:
@@ -255,11 +205,11 @@ class _Editor:
 
     async def _show_status(self, layout: Layout, layout_hash: int) -> None:
         """Send one status edit. One that Discord does not take is due again later, unless a newer state comes first."""
-        by_token = self.address.token_is_usable(self._service.now())
+        by_token = self.address.token_is_usable(self._parts.service.now())
         if not by_token and (self.address.is_token_only or self.address.message_id is None):
             return
         try:
-            await self._messages.edit(self.address, layout, by_token=by_token)
+            await self._parts.messages.edit(self.address, layout, by_token=by_token)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.info("status of reply %s in server %d not shown: %s", self.reply_id, self.address.guild_id, error)
             if not is_final(error):
