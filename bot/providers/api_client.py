@@ -74,9 +74,22 @@ class Timeouts:
 
 
 # A provider may be slow to accept an order, and a time-out makes its outcome uncertain.
-SUBMIT_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=60, total_seconds=90)
-READ_TIMEOUTS = Timeouts(connect_seconds=5, silence_seconds=15, total_seconds=30)
-UPLOAD_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=120, total_seconds=300)
+_SUBMIT_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=60, total_seconds=90)
+_READ_TIMEOUTS = Timeouts(connect_seconds=5, silence_seconds=15, total_seconds=30)
+_UPLOAD_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=120, total_seconds=300)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How long requests to a provider may take, and the pause before a read is tried again."""
+
+    submit: Timeouts = _SUBMIT_TIMEOUTS
+    read: Timeouts = _READ_TIMEOUTS
+    upload: Timeouts = _UPLOAD_TIMEOUTS
+    pause_seconds: float = 0.5
+
+
+USUAL_TIMING = Timing()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,10 +154,7 @@ class ApiClient:
         key_header: str,
         key_prefix: str = "",
         api_key: str,
-        submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
-        read_timeouts: Timeouts = READ_TIMEOUTS,
-        upload_timeouts: Timeouts = UPLOAD_TIMEOUTS,
-        pause_seconds: float = 0.5,
+        timing: Timing = USUAL_TIMING,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._clock = clock
@@ -158,10 +168,7 @@ class ApiClient:
         self.redact = Redactor([api_key])
         """Removes the key from what the provider wrote."""
         self._key_headers = {key_header: f"{key_prefix}{api_key}"}
-        self._submit_timeouts = submit_timeouts
-        self._read_timeouts = read_timeouts
-        self._upload_timeouts = upload_timeouts
-        self._pause_seconds = pause_seconds
+        self._timing = timing
 
     def __repr__(self) -> str:
         return f"ApiClient({self._name!r}, {self._base!r})"
@@ -180,7 +187,7 @@ class ApiClient:
             "POST",
             path,
             is_order=True,
-            timeouts=self._submit_timeouts,
+            timeouts=self._timing.submit,
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache", **(headers or {})},
             data=data,
         )
@@ -198,7 +205,7 @@ class ApiClient:
         """
         headers = {"Content-Type": "application/json"}
         response = await self._send(
-            "POST", path, is_order=False, timeouts=self._read_timeouts, headers=headers, data=b"{}"
+            "POST", path, is_order=False, timeouts=self._timing.read, headers=headers, data=b"{}"
         )
         error = self._error_of(response, is_order=True)
         if response.is_success or not isinstance(error, ProviderRejected):
@@ -223,7 +230,7 @@ class ApiClient:
 
         async def send() -> Any:
             response = await self._send(
-                method, path, is_order=False, timeouts=self._read_timeouts, headers={}, params=params
+                method, path, is_order=False, timeouts=self._timing.read, headers={}, params=params
             )
             return self._json_of(response, allow_empty=allow_empty, is_read=method == "GET")
 
@@ -239,7 +246,7 @@ class ApiClient:
             # As a file, so that it is sent in chunks: large bytes at once would block the event loop.
             form.add_field(field, io.BytesIO(data), filename=filename, content_type=content_type)
             response = await self._send(
-                "POST", path, is_order=False, timeouts=self._upload_timeouts, headers={}, data=form
+                "POST", path, is_order=False, timeouts=self._timing.upload, headers={}, data=form
             )
             return self._json_of(response, allow_empty=False, is_read=False)
 
@@ -276,7 +283,7 @@ class ApiClient:
                 if not self._retries.spend():
                     raise
                 pause_seconds = backoff_seconds(
-                    attempt, first_seconds=2 * self._pause_seconds, max_seconds=_MAX_PAUSE_SECONDS, jitter=0.5
+                    attempt, first_seconds=2 * self._timing.pause_seconds, max_seconds=_MAX_PAUSE_SECONDS, jitter=0.5
                 )
                 await asyncio.sleep(min(max(pause_seconds, error.retry_after_seconds or 0), _MAX_PAUSE_SECONDS))
         return await send()

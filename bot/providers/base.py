@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.catalogue.styles import Style
+from bot.domain.errors import ProviderRejected
 from bot.domain.jobs import Failure, JobStatus, Progress
 from bot.domain.money.bill import JobList
 
@@ -105,43 +106,23 @@ class Provider(Protocol):
     refused). Only `submit` may raise `OutcomeUncertain`; the others raise `ProviderUnavailable` instead.
     """
 
-    @property
-    def name(self) -> str:
-        """The first segment of a model id: 'krea' or 'pixazo'."""
-        ...
+    name: str
+    """The first segment of a model id: 'krea' or 'pixazo'."""
+    deadline_seconds: float
+    """How long a submitted job is polled: the provider's own time-out and a margin."""
+    late_seconds: float
+    """How long after that a job may still turn up; it is followed until then, free for its member."""
 
-    @property
-    def deadline_seconds(self) -> float:
-        """How long a submitted job is polled: the provider's own time-out and a margin."""
-        ...
-
-    @property
-    def late_seconds(self) -> float:
-        """How long after that a job may still turn up; it is followed until then, free for its member."""
-        ...
-
-    @property
-    def takes_uploads(self) -> bool:
-        """True when input images are uploaded first; False when the provider only fetches public URLs."""
-        ...
-
-    @property
-    def can_cancel(self) -> bool: ...
-
-    @property
-    def can_list(self) -> bool:
-        """True when `recent` works, so that an order without a response can be found."""
-        ...
-
-    @property
-    def lists_costs(self) -> bool:
-        """True when `listed_costs` works, so that the ledger can be compared with what the provider charged."""
-        ...
-
-    @property
-    def has_styles(self) -> bool:
-        """True when `styles` works: the provider has a list of public styles."""
-        ...
+    # What not every provider can do, with what the methods for it answer where it cannot.
+    takes_uploads: bool = False
+    """True when input images are uploaded first; False when the provider only fetches public URLs."""
+    can_cancel: bool = False
+    can_list: bool = False
+    """True when `recent` works, so that an order without a response can be found."""
+    lists_costs: bool = False
+    """True when `listed_costs` works, so that the ledger can be compared with what the provider charged."""
+    has_styles: bool = False
+    """True when `styles` works: the provider has a list of public styles."""
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         """Send one order, exactly once, without any retry.
@@ -157,29 +138,29 @@ class Provider(Protocol):
 
     async def cancel(self, remote_id: str) -> bool:
         """Request cancellation and return whether the provider agreed. The job may have ended already: poll it."""
-        ...
+        return False
 
     async def upload(self, data: bytes, content_type: str) -> str:
         """Upload an input image; return its URL for an order. Free, may be repeated."""
-        ...
+        raise ProviderRejected(f"{self.name}: no uploads, only public URLs")
 
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         """Return the jobs that the provider created at or after `since`, newest first. Only where `can_list`.
 
         With `until`, later ones may be missing. Raises ProviderUnavailable where the list is not complete.
         """
-        ...
+        return ()
 
     async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
         """Return the jobs that the provider lists, newest first, back to `since` or as far as its pages lead.
 
         Only where `lists_costs`.
         """
-        ...
+        return JobList(provider=self.name, jobs=[], since=now)
 
     async def styles(self, cursor: str | None) -> StylePage:
         """Return a page of the public styles, from the cursor of the page before. Only where `has_styles`."""
-        ...
+        return StylePage(styles=(), next_cursor=None)
 
     async def probe(self) -> None:
         """Make a free request that needs the key; return when the provider accepts it."""

@@ -14,8 +14,8 @@ from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected
 from bot.domain.jobs import JobStatus, Progress
 from bot.domain.json_values import as_list, as_object
 from bot.domain.money.bill import JobList, ListedJob
-from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, UPLOAD_TIMEOUTS, ApiClient, Timeouts
-from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
+from bot.providers.api_client import USUAL_TIMING, ApiClient, Timing
+from bot.providers.base import Provider, ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.parsing import (
     StatusMap,
     StatusMeaning,
@@ -57,7 +57,7 @@ _STATUSES: Mapping[str, StatusMeaning] = {
 }
 
 
-class KreaProvider:
+class KreaProvider(Provider):
     """`Provider` over the Krea API. Failed and cancelled jobs are not billed (documented)."""
 
     name = "krea"
@@ -77,10 +77,7 @@ class KreaProvider:
         *,
         base_url: str,
         api_key: str,
-        submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
-        read_timeouts: Timeouts = READ_TIMEOUTS,
-        upload_timeouts: Timeouts = UPLOAD_TIMEOUTS,
-        pause_seconds: float = 0.5,
+        timing: Timing = USUAL_TIMING,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._api = ApiClient(
@@ -90,10 +87,7 @@ class KreaProvider:
             key_header="Authorization",
             key_prefix="Bearer ",
             api_key=api_key,
-            submit_timeouts=submit_timeouts,
-            read_timeouts=read_timeouts,
-            upload_timeouts=upload_timeouts,
-            pause_seconds=pause_seconds,
+            timing=timing,
             clock=clock,
         )
         self._status_map = StatusMap(self.name, _STATUSES, redact=self._api.redact)

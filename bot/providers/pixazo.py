@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +12,8 @@ import aiohttp
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import Failure, JobStatus, Progress
 from bot.domain.json_values import as_object
-from bot.domain.money.bill import JobList
-from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, ApiClient, Timeouts
-from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
+from bot.providers.api_client import USUAL_TIMING, ApiClient, Timing
+from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.parsing import (
     StatusMap,
     StatusMeaning,
@@ -44,18 +43,13 @@ _STATUSES: Mapping[str, StatusMeaning] = {
 }
 
 
-class PixazoProvider:
+class PixazoProvider(Provider):
     """`Provider` over the Pixazo gateway. No upload, no cancelling, no list; ERROR is free, FAILED may not be."""
 
     name = "pixazo"
     # No time-out is documented; Pixazo runs its jobs at Krea, so the same one applies.
     deadline_seconds = 2 * 3600.0 + 600.0
     late_seconds = 2 * 3600.0
-    takes_uploads = False
-    can_cancel = False
-    can_list = False
-    lists_costs = False
-    has_styles = False
 
     def __init__(
         self,
@@ -63,9 +57,7 @@ class PixazoProvider:
         *,
         base_url: str,
         api_key: str,
-        submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
-        read_timeouts: Timeouts = READ_TIMEOUTS,
-        pause_seconds: float = 0.5,
+        timing: Timing = USUAL_TIMING,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._api = ApiClient(
@@ -74,9 +66,7 @@ class PixazoProvider:
             base_url=base_url,
             key_header="Ocp-Apim-Subscription-Key",
             api_key=api_key,
-            submit_timeouts=submit_timeouts,
-            read_timeouts=read_timeouts,
-            pause_seconds=pause_seconds,
+            timing=timing,
             clock=clock,
         )
         self._status_map = StatusMap(self.name, _STATUSES, redact=self._api.redact)
@@ -104,21 +94,6 @@ class PixazoProvider:
         if not isinstance(status_word, str):
             raise ProviderUnavailable("pixazo: a request without a status")
         return self._update(remote_id, status_word, job)
-
-    async def cancel(self, remote_id: str) -> bool:
-        return False
-
-    async def upload(self, data: bytes, content_type: str) -> str:
-        raise ProviderRejected("pixazo: no uploads, only public URLs")
-
-    async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
-        return ()
-
-    async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
-        return JobList(provider=self.name, jobs=[], since=now)
-
-    async def styles(self, cursor: str | None) -> StylePage:
-        return StylePage(styles=(), next_cursor=None)
 
     async def has_model(self, path: str) -> bool:
         return await self._api.has_model(path)

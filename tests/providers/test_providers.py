@@ -30,7 +30,7 @@ from bot.domain.errors import (
 )
 from bot.domain.jobs import FailureReason, JobStatus, Progress
 from bot.providers import api_client, parsing
-from bot.providers.api_client import Timeouts, open_session
+from bot.providers.api_client import Timeouts, Timing, open_session
 from bot.providers.base import Provider, ProviderRequest, Update
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
@@ -43,6 +43,7 @@ FLUX = "/generate/image/bfl/flux-1-dev"
 PIXAZO_PATH = "/krea-2-large-text-to-image/v1/krea-2-large-text-to-image-request"
 # `silence_seconds` is what each test of a hanging server takes.
 TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=3, total_seconds=20)
+TIMING = Timing(submit=TIMEOUTS, read=TIMEOUTS, upload=TIMEOUTS, pause_seconds=0.01)
 
 
 @pytest.fixture
@@ -64,17 +65,11 @@ def krea(session: aiohttp.ClientSession, sandbox: SandboxProvider) -> KreaProvid
 
 @pytest.fixture
 def pixazo(session: aiohttp.ClientSession, sandbox: SandboxProvider) -> PixazoProvider:
-    return PixazoProvider(
-        session, base_url=sandbox.pixazo_base, api_key=CANARY, submit_timeouts=TIMEOUTS, read_timeouts=TIMEOUTS,
-        pause_seconds=0.01,
-    )  # fmt: skip
+    return PixazoProvider(session, base_url=sandbox.pixazo_base, api_key=CANARY, timing=TIMING)
 
 
 def a_krea(session: aiohttp.ClientSession, base: str, key: str = CANARY) -> KreaProvider:
-    return KreaProvider(
-        session, base_url=base, api_key=key, submit_timeouts=TIMEOUTS, read_timeouts=TIMEOUTS, upload_timeouts=TIMEOUTS,
-        pause_seconds=0.01,
-    )  # fmt: skip
+    return KreaProvider(session, base_url=base, api_key=key, timing=TIMING)
 
 
 def an_order(prompt: str = "a fox", **fields: Any) -> ProviderRequest:

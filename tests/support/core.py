@@ -33,7 +33,7 @@ from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, Job
 from bot.domain.money.quota import Balance, Limits, Member, Period, Quota, QuotaSource
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
-from bot.providers.api_client import Timeouts
+from bot.providers.api_client import Timeouts, Timing
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.runtime.sealing import Sealer
@@ -155,11 +155,10 @@ class Core:
             await self.service.resume()
 
     def _providers(self, session: aiohttp.ClientSession) -> list[KreaProvider | PixazoProvider]:
-        clocks: dict[str, Any] = {"submit_timeouts": _QUICK, "read_timeouts": _QUICK, "pause_seconds": 0.01}
-        krea = KreaProvider(
-            session, base_url=self.krea_base or self.sandbox.krea_base, api_key=self.sandbox.krea_key, **clocks
-        )
-        pixazo = PixazoProvider(session, base_url=self.sandbox.pixazo_base, api_key=self.sandbox.pixazo_key, **clocks)
+        timing = Timing(submit=_QUICK, read=_QUICK, pause_seconds=0.01)
+        krea_base, pixazo_base = self.krea_base or self.sandbox.krea_base, self.sandbox.pixazo_base
+        krea = KreaProvider(session, base_url=krea_base, api_key=self.sandbox.krea_key, timing=timing)
+        pixazo = PixazoProvider(session, base_url=pixazo_base, api_key=self.sandbox.pixazo_key, timing=timing)
         return [provider for provider in (krea, pixazo) if provider.name not in self.without]
 
     async def _hook(self, token: str, remote_id: str | None) -> None:
