@@ -4,6 +4,7 @@ BotError
 ├── SettingsError                    a setting is missing or wrong: the start stops with one line
 ├── RequestRefused                   nothing reserved, nothing bought; the member reads why
 │   ├── QuotaExceeded                the member's own quota
+│   ├── ChannelCapReached            the cap of the channel, or of its category
 │   ├── ServerCapReached             the server's cap
 │   ├── OperatorCapReached           the operator's daily cap over all servers
 │   ├── OperatorServerCapReached     the operator's daily cap for one server
@@ -67,40 +68,40 @@ class RequestRefused(BotError):
 
 
 @dataclass(eq=False)
-class QuotaExceeded(RequestRefused):
-    """The request costs more than the member has left in this window."""
+class LimitFacts:
+    """What the refusals have in common of which the request costs more than is left of a limit in its window."""
 
     asked_usd_micros: int
     available_usd_micros: int
-    """With what is in the member's wallet."""
+    """With what is in the member's wallet, where a wallet goes beyond the limit."""
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class QuotaExceeded(LimitFacts, RequestRefused):
+    """The request costs more than the member has left in this window."""
+
     limit_usd_micros: int
     """The quota of a whole window. Where it is zero, no reset helps."""
-    resets_at: datetime
     wallet_usd_micros: int = 0
 
 
 @dataclass(eq=False)
-class ChannelCapReached(RequestRefused):
+class ChannelCapReached(LimitFacts, RequestRefused):
     """The request costs more than its channel, or the category of that, has left in its window."""
 
-    asked_usd_micros: int
-    available_usd_micros: int
     limit_usd_micros: int
     """The cap of a whole window. Where it is zero, no reset helps."""
-    resets_at: datetime
     channel_id: int
     """The channel or category whose cap that is."""
 
 
 @dataclass(eq=False)
-class ServerCapReached(RequestRefused):
+class ServerCapReached(LimitFacts, RequestRefused):
     """The request costs more than the server has left in its window."""
 
-    asked_usd_micros: int
-    available_usd_micros: int
     limit_usd_micros: int
     """The cap of a whole window. Where it is zero, no reset helps."""
-    resets_at: datetime
 
 
 @dataclass(eq=False)
@@ -111,13 +112,9 @@ class OperatorCapReached(RequestRefused):
 
 
 @dataclass(eq=False)
-class OperatorServerCapReached(RequestRefused):
+class OperatorServerCapReached(LimitFacts, RequestRefused):
     """The request costs more than the operator lets this server spend today (UTC)."""
 
-    asked_usd_micros: int
-    available_usd_micros: int
-    """With what is in the member's wallet."""
-    resets_at: datetime
     wallet_usd_micros: int = 0
 
 

@@ -10,6 +10,7 @@ from bot.domain.errors import (
     DearerThanAgreed,
     DirectBusy,
     DuplicateCommand,
+    LimitFacts,
     ListFull,
     ManyAsking,
     MemberBlocked,
@@ -234,35 +235,18 @@ def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
             return _quota_exceeded(error)
         case ServerCapReached():
             says = SERVER_CAP_REACHED if error.limit_usd_micros else SERVER_CAP_IS_ZERO
-            return says(
-                asked=format_usd(error.asked_usd_micros),
-                left=format_usd(error.available_usd_micros),
-                when=moment(error.resets_at),
-            )
+            return says(**_facts(error))
         case ChannelCapReached():
             says = CHANNEL_CAP_REACHED if error.limit_usd_micros else CHANNEL_CAP_IS_ZERO
-            return says(
-                asked=format_usd(error.asked_usd_micros),
-                channel=channel(error.channel_id),
-                left=format_usd(error.available_usd_micros),
-                when=moment(error.resets_at),
-            )
+            return says(channel=channel(error.channel_id), **_facts(error))
         case OperatorCapReached():
             return OPERATOR_CAP_REACHED(when=moment(error.resets_at))
         case OperatorServerCapReached(wallet_usd_micros=wallet) if wallet:
-            return _with_wallet(error)
+            return QUOTA_AND_WALLET_EXCEEDED(wallet=format_usd(wallet), **_facts(error))
         case OperatorDirectCapReached():
-            return OPERATOR_DIRECT_CAP_REACHED(
-                asked=format_usd(error.asked_usd_micros),
-                left=format_usd(error.available_usd_micros),
-                when=moment(error.resets_at),
-            )
+            return OPERATOR_DIRECT_CAP_REACHED(**_facts(error))
         case OperatorServerCapReached():
-            return OPERATOR_SERVER_CAP_REACHED(
-                asked=format_usd(error.asked_usd_micros),
-                left=format_usd(error.available_usd_micros),
-                when=moment(error.resets_at),
-            )
+            return OPERATOR_SERVER_CAP_REACHED(**_facts(error))
         case MemberCostReached():
             return MEMBER_COST_REACHED(when=moment(error.resets_at))
         case OperatorCostCapReached():
@@ -318,13 +302,12 @@ def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
             return UNEXPECTED()
 
 
-def _with_wallet(error: QuotaExceeded | OperatorServerCapReached) -> str:
-    return QUOTA_AND_WALLET_EXCEEDED(
-        asked=format_usd(error.asked_usd_micros),
-        left=format_usd(error.available_usd_micros),
-        wallet=format_usd(error.wallet_usd_micros),
-        when=moment(error.resets_at),
-    )
+def _facts(error: LimitFacts) -> dict[str, str]:
+    return {
+        "asked": format_usd(error.asked_usd_micros),
+        "left": format_usd(error.available_usd_micros),
+        "when": moment(error.resets_at),
+    }
 
 
 def _quota_exceeded(error: QuotaExceeded) -> str:
@@ -332,12 +315,7 @@ def _quota_exceeded(error: QuotaExceeded) -> str:
         says = QUOTA_AND_WALLET_EXCEEDED if error.wallet_usd_micros else QUOTA_EXCEEDED
     else:
         says = QUOTA_IS_ZERO_WITH_WALLET if error.wallet_usd_micros else QUOTA_IS_ZERO
-    said = says(
-        asked=format_usd(error.asked_usd_micros),
-        left=format_usd(error.available_usd_micros),
-        wallet=format_usd(error.wallet_usd_micros),
-        when=moment(error.resets_at),
-    )
+    said = says(wallet=format_usd(error.wallet_usd_micros), **_facts(error))
     return f"{said}\n-# {CHEAPER()}" if error.available_usd_micros > 0 else said
 
 

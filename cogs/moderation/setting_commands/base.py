@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 import discord
@@ -119,6 +120,12 @@ class SettingsCog(commands.Cog):
             interaction,
             card.note(formatting.shorten("\n".join(filter(None, lines)), settings_page.TEXT_CHARACTERS)),
         )
+
+    async def _set(
+        self, interaction: discord.Interaction[Any], reason: str | None, page: settings_page.Page, **fields: Any
+    ) -> None:
+        """Change fields of the policy and show the changed part."""
+        await self._change(interaction, lambda policy: replace(policy, **fields), reason, page)
 
     def _log_audience(self, interaction: discord.Interaction[Any], policy: Policy) -> str:
         """Say that prompts and images of the log are read by more than moderators, if they are."""

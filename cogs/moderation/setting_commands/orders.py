@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import discord
@@ -71,7 +70,7 @@ class OrderSettings(SettingsCog):
                 settings_page.channels,
             )
         elif what == CLEAR:
-            await self._change(interaction, lambda policy: replace(policy, channels={}), reason, settings_page.channels)
+            await self._set(interaction, reason, settings_page.channels, channels={})
         else:
             await refuse_privately(interaction, moderation.NAME_CHANNEL())
 
@@ -120,9 +119,7 @@ class OrderSettings(SettingsCog):
                 settings_page.models,
             )
         elif what == CLEAR and role is None:
-            await self._change(
-                interaction, lambda policy: replace(policy, model_rules=()), reason, settings_page.models
-            )
+            await self._set(interaction, reason, settings_page.models, model_rules=())
         else:
             await refuse_privately(interaction, moderation.NAME_MODEL())
 
@@ -155,9 +152,7 @@ class OrderSettings(SettingsCog):
                 await refuse_privately(interaction, moderation.DEFAULT_MODEL_FORBIDDEN(model=chosen.label))
                 return
         chosen_id = None if chosen is None else chosen.id
-        await self._change(
-            interaction, lambda policy: replace(policy, default_model_id=chosen_id), reason, self._default_model_line
-        )
+        await self._set(interaction, reason, self._default_model_line, default_model_id=chosen_id)
 
     @group.command(name="age-restricted", description="Models that work only in age-restricted channels")
     @app_commands.describe(
@@ -183,9 +178,7 @@ class OrderSettings(SettingsCog):
         if what == LIST:
             await self._list(interaction, settings_page.age_restricted, meant_more=action is None and model is not None)
         elif what == CLEAR:
-            await self._change(
-                interaction, lambda policy: replace(policy, age_restricted=()), reason, settings_page.age_restricted
-            )
+            await self._set(interaction, reason, settings_page.age_restricted, age_restricted=())
         elif model is None:
             await refuse_privately(interaction, moderation.NAME_MODEL())
         else:
@@ -224,7 +217,7 @@ class OrderSettings(SettingsCog):
             await self._list(interaction, settings_page.word_list, meant_more=action is None and entries is not None)
             return
         if what == CLEAR:
-            await self._change(interaction, lambda policy: replace(policy, words=()), reason, settings_page.word_list)
+            await self._set(interaction, reason, settings_page.word_list, words=())
             return
         found: list[str] = []
         for entry in (entries or "").split(","):

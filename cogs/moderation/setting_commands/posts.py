@@ -48,34 +48,23 @@ class PostSettings(SettingsCog):
         reason: Reason | None = None,
     ) -> None:
         """Set or clear the log channel, after a first post in it shows that the bot may post there."""
+        page, warn = settings_page.log_channel, self._log_audience
         if channel is not None and clear:
             await refuse_privately(interaction, moderation.EITHER())
         elif channel is None and not clear:
-            await self._list(interaction, settings_page.log_channel)
+            await self._list(interaction, page)
         elif channel is None:
             await self._change(
-                interaction,
-                lambda policy: replace(policy, log_channel_id=None),
-                reason,
-                settings_page.log_channel,
-                warn=self._log_audience,
+                interaction, lambda policy: replace(policy, log_channel_id=None), reason, page, warn=warn
             )
+        elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
+            await refuse_privately(interaction, refusal)
+        elif not await self._greet(interaction, channel.id):
+            await refuse_privately(interaction, moderation.LOG_REFUSED(channel=f"<#{channel.id}>"))
         else:
-            refusal = _why_not_in(interaction.guild, channel.id)
-            if refusal is not None:
-                await refuse_privately(interaction, refusal)
-            elif (await self._policy(interaction)).log_channel_id != channel.id and not await self._greet(
-                interaction, channel.id
-            ):
-                await refuse_privately(interaction, moderation.LOG_REFUSED(channel=f"<#{channel.id}>"))
-            else:
-                await self._change(
-                    interaction,
-                    lambda policy: replace(policy, log_channel_id=channel.id),
-                    reason,
-                    settings_page.log_channel,
-                    warn=self._log_audience,
-                )
+            await self._change(
+                interaction, lambda policy: replace(policy, log_channel_id=channel.id), reason, page, warn=warn
+            )
 
     @group.command(name="weekly-report", description="Where each week's spending is posted, with a chart")
     @app_commands.describe(channel="Channel", clear="Stop posting it", reason="Reason, shown in the audit log")
@@ -93,15 +82,13 @@ class PostSettings(SettingsCog):
         elif channel is None and not clear:
             await self._list(interaction, page)
         elif channel is None:
-            await self._change(interaction, lambda policy: replace(policy, weekly_report_channel_id=None), reason, page)
+            await self._set(interaction, reason, page, weekly_report_channel_id=None)
         elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
             await refuse_privately(interaction, refusal)
         else:
             if (await self._policy(interaction)).weekly_report_channel_id is None:
                 await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
-            await self._change(
-                interaction, lambda policy: replace(policy, weekly_report_channel_id=channel.id), reason, page
-            )
+            await self._set(interaction, reason, page, weekly_report_channel_id=channel.id)
 
     @group.command(name="showcase", description="Where members share finished images")
     @app_commands.describe(
@@ -128,13 +115,13 @@ class PostSettings(SettingsCog):
         if changes and clear:
             await refuse_privately(interaction, moderation.EITHER())
         elif clear:
-            await self._change(interaction, lambda policy: replace(policy, showcase_channel_id=None), reason, page)
+            await self._set(interaction, reason, page, showcase_channel_id=None)
         elif not changes:
             await self._list(interaction, page)
         elif channel is not None and (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
             await refuse_privately(interaction, refusal)
         else:
-            await self._change(interaction, lambda policy: replace(policy, **changes), reason, page)
+            await self._set(interaction, reason, page, **changes)
 
     @group.command(name="review", description="Images that moderators see and approve before everybody else")
     @app_commands.describe(
@@ -259,7 +246,7 @@ class PostSettings(SettingsCog):
         if what == LIST:
             await self._list(interaction, page, meant_more=action is None and channel is not None)
         elif what == CLEAR:
-            await self._change(interaction, lambda policy: replace(policy, spoiler_channels=()), reason, page)
+            await self._set(interaction, reason, page, spoiler_channels=())
         elif channel is None:
             await refuse_privately(interaction, moderation.NAME_CHANNEL())
         else:
@@ -268,8 +255,10 @@ class PostSettings(SettingsCog):
             await self._change(interaction, lambda policy: policy.with_spoilers(channel.id, what == ADD), reason, page)
 
     async def _greet(self, interaction: discord.Interaction[Any], channel_id: int) -> bool:
-        """Post the first entry of the log, in the language of the log; False if Discord does not accept it."""
+        """Post the first entry of a new log, in its language; False if Discord does not accept it."""
         policy = await self._policy(interaction)
+        if policy.log_channel_id == channel_id:
+            return True
         with use_locale(self._server_log.language(policy, require_moderator(interaction))):
             hello = card.note(moderation.LOG_HELLO())
         return await self._server_log.post(channel_id, hello, nonce=f"hello{interaction.id}")

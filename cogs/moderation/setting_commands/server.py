@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +39,7 @@ class ServerSettings(SettingsCog):
         if on is None:
             await self._list(interaction, settings_page.welcome)
         else:
-            await self._change(interaction, lambda policy: replace(policy, greets=on), reason, settings_page.welcome)
+            await self._set(interaction, reason, settings_page.welcome, greets=on)
 
     @group.command(name="language", description="Language of public cards and of the log")
     @app_commands.describe(
@@ -64,7 +63,7 @@ class ServerSettings(SettingsCog):
             await self._list(interaction, page)
         else:
             tag = None if language is None else language.value
-            await self._change(interaction, lambda policy: replace(policy, language=tag), reason, page)
+            await self._set(interaction, reason, page, language=tag)
 
     @group.command(name="time-zone", description="When days, weeks and months begin for quotas")
     @app_commands.describe(zone="A city in that time zone, such as Berlin", reason="Reason, shown in the audit log")
