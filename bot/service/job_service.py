@@ -95,7 +95,7 @@ class JobService:
         dispatchers: Mapping[str, ProviderDispatcher],
         reply_runner: ReplyRunner,
         queue_positions: QueuePositions,
-        default_model: str = "",
+        default_model: str,
     ) -> None:
         self.store = context.store
         self.blob_store = context.blob_store

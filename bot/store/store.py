@@ -265,7 +265,6 @@ class Store(DatabaseUser):
     catalogue_changes = reads(catalogue.changes)
     catalogue_token = reads(catalogue.catalogue_token)
     record_catalogue_changes = writes(catalogue.record_changes)
-    accept_catalogue_changes = writes(catalogue.accept_changes)
     decide_catalogue_changes = writes(catalogue.decide_changes)
     take_untold_changes = writes(catalogue.take_untold)
     put_back_untold_changes = writes_with_retry(catalogue.put_back_untold)

@@ -38,6 +38,12 @@ REPORT_PERIODS = [
     app_commands.Choice(name="This month", value=Period.MONTH.value),
 ]
 
+ABOUT_LIMIT = {
+    "amount": "Dollars such as 5 or 2.50; 0 for none; unlimited",
+    "period": "Period",
+    "reason": "Reason, shown in the audit log",
+}
+
 Reason = app_commands.Range[str, 0, REASON_CHARACTERS]
 Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread
 
@@ -77,12 +83,7 @@ class QuotaCommands(commands.Cog):
         await respond_privately(interaction, quota_page.quota_of(member.mention, spendable, caps))
 
     @group.command(name="set", description="Give a member a limit of their own")
-    @app_commands.describe(
-        member="Member",
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Period",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(member="Member", **ABOUT_LIMIT)
     @app_commands.choices(period=PERIODS)
     async def set_member(
         self,
@@ -99,12 +100,7 @@ class QuotaCommands(commands.Cog):
         await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
 
     @group.command(name="role", description="Give everybody with a role a limit; the most generous role wins")
-    @app_commands.describe(
-        role="Role",
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Period",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(role="Role", **ABOUT_LIMIT)
     @app_commands.choices(period=PERIODS)
     async def set_role(
         self,
@@ -119,11 +115,7 @@ class QuotaCommands(commands.Cog):
         await self._set(interaction, LimitSubject.ROLE, role.id, role.mention, amount, period, reason)
 
     @group.command(name="default", description="The limit for everybody without one of their own")
-    @app_commands.describe(
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Period",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(**ABOUT_LIMIT)
     @app_commands.choices(period=PERIODS)
     async def set_default(
         self,
@@ -136,11 +128,7 @@ class QuotaCommands(commands.Cog):
         await self._set(interaction, LimitSubject.DEFAULT, None, spending.THE_DEFAULT(), amount, period, reason)
 
     @group.command(name="server", description="A cap for the whole server; it always applies")
-    @app_commands.describe(
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Period",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(**ABOUT_LIMIT)
     @app_commands.choices(period=PERIODS)
     async def set_server(
         self,
@@ -153,12 +141,7 @@ class QuotaCommands(commands.Cog):
         await self._set(interaction, LimitSubject.SERVER, None, spending.THE_SERVER(), amount, period, reason)
 
     @group.command(name="channel", description="A cap for one channel or category; all other limits still apply")
-    @app_commands.describe(
-        channel="A channel, or a category for all channels in it",
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Period",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(channel="A channel, or a category for all channels in it", **ABOUT_LIMIT)
     @app_commands.choices(period=PERIODS)
     async def set_channel(
         self,

@@ -53,7 +53,6 @@ NOT_PASSED = {
     "krea.has_model": "asks for a model that was withdrawn, and changes nothing",
     "pixazo.has_model": "the same",
     "krea.listed_costs": "reads the provider's list for a comparison that changes nothing",
-    "store.accept_catalogue_changes": "one transaction; tests/process/test_cli.py starts after it",
     "store.decide_catalogue_changes": "the same; tests/service/test_catalogue_keeper.py",
     "store.record_catalogue_changes": "the same; what was not recorded is read again",
     "store.claim_turn": "claims something that one process does, such as reading the description, which expires",

@@ -61,10 +61,8 @@ def _further_texts(request: JobRequest) -> list[str]:
     return [value for name, value in request.options.items() if isinstance(value, str) and name not in OPTIONS]
 
 
-async def permissions_of(
-    service: JobService, interaction: Interaction, member: discord.abc.User | None = None
-) -> Permissions:
-    """Read what the user of the interaction, or another member, may order in its channel."""
+async def permissions_of(service: JobService, interaction: Interaction) -> Permissions:
+    """Read what the user of the interaction may order in its channel."""
     guild_id = server_of(interaction)
     if guild_id is None:
         nowhere = ChannelContext(channel_ids=(), age_restricted=False)
@@ -72,7 +70,7 @@ async def permissions_of(
     return Permissions(
         policy=await service.store.policy(guild_id),
         channel=_context(interaction.channel_id, interaction.channel),
-        role_ids=role_ids_of(member or interaction.user),
+        role_ids=role_ids_of(interaction.user),
     )
 
 

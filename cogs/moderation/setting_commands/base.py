@@ -40,6 +40,7 @@ LIST_ACTIONS = [
     app_commands.Choice(name="Remove all", value=CLEAR),
     app_commands.Choice(name="List", value=LIST),
 ]
+ABOUT_LIST = {"action": "What to do (default: list)", "reason": "Reason, shown in the audit log"}
 _MODEL_PATTERN = re.compile(r"[a-z0-9._/*?-]{1,100}")
 
 Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread

@@ -15,6 +15,7 @@ from cogs.generate.ordering.autocomplete import completion
 from cogs.moderation import settings_page
 from cogs.moderation.quota import Reason
 from cogs.moderation.setting_commands.base import (
+    ABOUT_LIST,
     ADD,
     ALLOW,
     CLEAR,
@@ -43,11 +44,7 @@ class OrderSettings(SettingsCog):
     # -- where ----------------------------------------------------------------------------------------
 
     @group.command(name="channels", description="Where images can be ordered")
-    @app_commands.describe(
-        action="What to do (default: list)",
-        channel="A channel, thread or category",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(channel="A channel, thread or category", **ABOUT_LIST)
     @app_commands.choices(action=RULE_ACTIONS)
     async def channels(
         self,
@@ -78,10 +75,9 @@ class OrderSettings(SettingsCog):
 
     @group.command(name="models", description="Which models may be used, by everybody or by a role")
     @app_commands.describe(
-        action="What to do (default: list)",
         model="A model, or a pattern such as krea/openai/*",
         role="Only for members with this role",
-        reason="Reason, shown in the audit log",
+        **ABOUT_LIST,
     )
     @app_commands.choices(action=RULE_ACTIONS)
     @app_commands.autocomplete(
@@ -155,11 +151,7 @@ class OrderSettings(SettingsCog):
         await self._set(interaction, reason, self._default_model_line, default_model_id=chosen_id)
 
     @group.command(name="age-restricted", description="Models that work only in age-restricted channels")
-    @app_commands.describe(
-        action="What to do (default: list)",
-        model="A model, or a pattern such as krea/bfl/*",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(model="A model, or a pattern such as krea/bfl/*", **ABOUT_LIST)
     @app_commands.choices(action=LIST_ACTIONS)
     @app_commands.autocomplete(
         model=known_entries(
@@ -197,9 +189,8 @@ class OrderSettings(SettingsCog):
 
     @group.command(name="words", description="Words that may not be in a prompt")
     @app_commands.describe(
-        action="What to do (default: list)",
         entries="With commas between them; * and ? stand for any letters: gore, blood*",
-        reason="Reason, shown in the audit log",
+        **ABOUT_LIST,
     )
     @app_commands.choices(action=LIST_ACTIONS)
     @app_commands.rename(entries="words")

@@ -14,6 +14,7 @@ from cogs.generate.ordering import autocomplete as suggestions
 from cogs.moderation import settings_page
 from cogs.moderation.quota import Reason
 from cogs.moderation.setting_commands.base import (
+    ABOUT_LIST,
     ADD,
     CLEAR,
     LIST,
@@ -125,12 +126,11 @@ class PostSettings(SettingsCog):
 
     @group.command(name="review", description="Images that moderators see and approve before everybody else")
     @app_commands.describe(
-        action="What to do (default: list)",
         channel="A channel, thread or category whose images are reviewed",
         role="A role whose members' images are reviewed",
         model="A model, or a pattern such as krea/openai/*, whose images are reviewed",
         review_channel="Where moderators see the images and decide",
-        reason="Reason, shown in the audit log",
+        **ABOUT_LIST,
     )
     @app_commands.choices(action=LIST_ACTIONS)
     @app_commands.autocomplete(
@@ -227,11 +227,7 @@ class PostSettings(SettingsCog):
         return moderation.REVIEW_AUDIENCE(channel=formatting.channel(channel_id))
 
     @group.command(name="spoilers", description="Channels in which images are covered until they are clicked")
-    @app_commands.describe(
-        action="What to do (default: list)",
-        channel="A channel, thread or category",
-        reason="Reason, shown in the audit log",
-    )
+    @app_commands.describe(channel="A channel, thread or category", **ABOUT_LIST)
     @app_commands.choices(action=LIST_ACTIONS)
     async def spoilers(
         self,
