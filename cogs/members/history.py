@@ -105,7 +105,7 @@ class HistoryPage:
             account_of(self._interaction), self._interaction.user.id, chosen=chosen, reply_id=reply_id
         )
         if page is None:
-            await self._edit(card.note(_nothing(chosen, reply_id)))
+            await self._edit(card.note(self._nothing(chosen, reply_id)))
             return
         images = await self._pictures(page.reply)
         labels = [self._service.model_label(job.request.model_id) for job in page.reply.jobs]
@@ -152,12 +152,12 @@ class HistoryPage:
             view=View(layout), attachments=self._files, allowed_mentions=NO_MENTIONS
         )
 
-
-def _nothing(chosen: GalleryFilter, reply_id: str | None) -> str:
-    if reply_id is not None:
-        return member_pages.HISTORY_PAGE_GONE()
-    if chosen.words:
-        return member_pages.HISTORY_NONE_WITH_WORDS(words=formatting.inline(chosen.words))
-    if chosen.model_id is not None:
-        return member_pages.HISTORY_NONE_OF_MODEL(model=formatting.inline(chosen.model_id))
-    return member_pages.HISTORY_NO_FAVOURITES() if chosen.favourites else member_pages.HISTORY_EMPTY()
+    def _nothing(self, chosen: GalleryFilter, reply_id: str | None) -> str:
+        if reply_id is not None:
+            return member_pages.HISTORY_PAGE_GONE()
+        if chosen.words:
+            return member_pages.HISTORY_NONE_WITH_WORDS(words=formatting.inline(chosen.words))
+        if chosen.model_id is not None:
+            model = formatting.inline(self._service.model_label(chosen.model_id))
+            return member_pages.HISTORY_NONE_OF_MODEL(model=model)
+        return member_pages.HISTORY_NO_FAVOURITES() if chosen.favourites else member_pages.HISTORY_EMPTY()

@@ -62,7 +62,8 @@ def page_of(
     actions = [
         button
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
-        if not is_withheld and (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
+        if not is_withheld
+        and (shown if button["label"] in (job_card.EDIT(), job_card.SHARE()) else first.erased_at is None)
     ]
     actions.append(delete_question.ask_button(first.id, one_model=chosen.model_id is not None))
     parts.extend(components.action_rows(actions))

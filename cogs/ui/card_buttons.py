@@ -66,10 +66,6 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
     if why_withheld(view.reply) is not None:
         return last_buttons(view, status)
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
-    made = images_made(view.reply.jobs)
-    # image_select offers it for each of several images; outside servers there is no channel for it.
-    if len(made) == 1 and not view.reply.address.is_direct:
-        buttons.append(share_button(made[0]))
     buttons.append(_button(DELETE, job_card.DELETE(), first, style=components.RED))
     return buttons
 
@@ -92,6 +88,10 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     buttons.append(_button(EDIT, job_card.EDIT(), succeeded))
     buttons.append(_button(REMIX, job_card.REMIX(), succeeded))
     buttons.append(_button(RECIPE, job_card.RECIPE(), first))
+    made = images_made(jobs)
+    # image_select offers it for each of several images; outside servers there is no channel for it.
+    if len(made) == 1 and first.request.guild_id != DIRECT_GUILD_ID:
+        buttons.append(share_button(made[0]))
     return buttons
 
 

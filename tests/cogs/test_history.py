@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.jobs import Delivery, GalleryFilter, GalleryPage, JobStatus
 from cogs.members import history_page
-from cogs.text import member_pages
+from cogs.text import formatting, job_card, member_pages
 from tests.support.discord_stage import Card, Stage
 from tests.support.layouts import assert_fits
 from tests.support.store_samples import a_command, an_image
@@ -53,6 +53,7 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
         "Edit",
         "Remix",
         "Recipe",
+        "Share",
         "Delete",
         "☆ Favourite",
         "Older",
@@ -195,7 +196,7 @@ async def test_a_prompt_past_its_age_leaves_the_picture(stage: Stage) -> None:
     answer = await history(stage)
     assert "fox" not in answer.text
     assert len(answer.gallery) == 1
-    assert list(answer.buttons) == ["Edit", "Delete", "☆ Favourite"]
+    assert list(answer.buttons) == ["Edit", "Share", "Delete", "☆ Favourite"]
 
 
 async def test_a_page_that_was_erased_meanwhile_is_gone(stage: Stage) -> None:
@@ -260,3 +261,20 @@ async def test_history_finds_by_words_and_favourites(stage: Stage) -> None:
     assert favourites.text == member_pages.HISTORY_NO_FAVOURITES()
     nothing = await history(stage, words="elephant")
     assert "`elephant`" in nothing.text
+
+
+async def test_a_private_image_is_shared_from_the_page(stage: Stage) -> None:
+    hall = stage.guild.create_text_channel("hall")
+    await stage.settings("showcase", channel=hall)
+    await completed(stage, private=True)
+    page = await history(stage)
+    said = stage.said(await stage.press(stage.ada, page, "Share"))
+    [copy] = stage.cards(hall)
+    assert copy.gallery
+    link = formatting.link_to_message(stage.guild.id, hall.id, copy.message.id)
+    assert said.text.startswith(job_card.SHARE_DONE(channel=hall.mention, link=link))
+
+
+async def test_a_model_without_images_is_named_by_its_label(stage: Stage) -> None:
+    nothing = await history(stage, model="krea/google/nano-banana")
+    assert nothing.text == member_pages.HISTORY_NONE_OF_MODEL(model="Nano Banana")
