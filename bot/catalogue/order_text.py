@@ -30,18 +30,23 @@ _SHAPES: Mapping[str, tuple[str, ...]] = {
 }
 """Options that say the same in different words: the higher layer wins over all of a lower one."""
 
+NOTE = " \N{MIDDLE DOT} "
+"""What follows this in an unquoted value is a note of autocomplete, which stays when the member types on."""
+
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 # The names of options are translated, so a name may have letters of any script.
 _NAME = r"[^\W\d_][\w-]*"
-_ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^,;\s])({_NAME})\s*=(?!=)")
+# Keyboards for Japanese type full-width characters, and the ideographic comma.
+_EQUALS = "=\uff1d"
+_SEPARATORS = ",;\uff0c\uff1b\u3001"
+_HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^{_SEPARATORS}\s])({_NAME})\s*[{_EQUALS}](?![{_EQUALS}])")
 # Keyboards turn two hyphens into one dash, and programs copy hyphens as other characters: \u2013 to \u2015 are dashes.
-_FLAG = re.compile(rf"(?<!\S)(?:[-\u2010-\u2013\u2212]{{2}}|[\u2013-\u2015])({_NAME})(?=[=\s]|$)")
-_NEEDS_QUOTES = re.compile(r'[=";,]|^\s|\s$| \N{MIDDLE DOT} ')
+_FLAG = re.compile(rf"(?<!\S)(?:[-\u2010-\u2013\u2212\uff0d]{{2}}|[\u2013-\u2015])({_NAME})(?=[{_EQUALS}\s]|$)")
+_NEEDS_QUOTES = re.compile(rf'["{_EQUALS}{_SEPARATORS}\uff01-\uff5e]|^\s|\s$|{NOTE}')
 # A plus in front of a number is its sign.
 _JOINT = re.compile(r"(?<!:)\+")
 _STRENGTH = re.compile(r"[+-]?(\d{1,6}(\.\d{0,9})?|\.\d{1,9})")
-NOTE = " \N{MIDDLE DOT} "
-"""What follows this in an unquoted value is a note of autocomplete, which stays when the member types on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +162,7 @@ def parse_more(model: Model, text: str) -> dict[str, str]:
         )
     starts = [match for match in _ASSIGNMENT.finditer(text) if match[1]]
     before = text[: starts[0].start()] if starts else text
-    if before.strip(" ,;\n\t"):
+    if before.strip(f"{_SEPARATORS} \n\t"):
         raise BadOption(option="more", model_label=model.label, reason="invalid", constraint=Assignments())
     ends = [*(match.start() for match in starts), len(text)][1:]
     return {_name(match[1]): _value(text[match.end() : end]) for match, end in zip(starts, ends, strict=True)}
@@ -179,7 +184,7 @@ def split_flags(prompt: str, names: Collection[str]) -> tuple[str, dict[str, str
     for match, end in zip(found, ends, strict=True):
         name = _name(match[1])
         if name in SHORT_FLAGS or name in names:
-            flags[SHORT_FLAGS.get(name, name)] = _value(prompt[match.end() : end].removeprefix("="))
+            flags[SHORT_FLAGS.get(name, name)] = _value(prompt[match.end() : end].lstrip(_EQUALS))
         else:
             kept.append(prompt[match.start() : end].rstrip())
     return (" ".join(filter(None, kept)), flags) if flags else (prompt, {})
@@ -229,10 +234,12 @@ def _name(text: str) -> str:
 
 
 def _value(text: str) -> str:
-    text = text.strip(" ,;\n\t")
+    text = text.strip(f"{_SEPARATORS} \n\t")
     if len(text) > 1 and text[0] == text[-1] == '"':
         return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text.partition(NOTE)[0].strip()
+    text = text.partition(NOTE)[0].strip()
+    half_width = text.translate(_HALF_WIDTH)
+    return half_width if half_width.isascii() else text
 
 
 def _written(value: OptionValue) -> str:

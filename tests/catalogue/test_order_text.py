@@ -43,6 +43,14 @@ def test_more_is_read_into_options_with_the_types_of_their_fields(more: str, opt
     assert expanded(FLUX, more=more).options == options
 
 
+def test_more_is_read_in_full_width_characters():
+    assert expanded(FLUX, more="steps＝２８，seed＝５、aspect_ratio=１：１").options == {
+        "steps": 28,
+        "seed": 5,
+        "aspect_ratio": "1:1",
+    }
+
+
 def test_more_takes_switches_and_texts_with_commas():
     ultra = "krea/bfl/flux-1.1-pro-ultra"
     assert expanded(ultra, more="raw=off").options == {"raw": False}
@@ -94,6 +102,8 @@ def test_more_is_bounded():
         ("--seed 5", "", {"seed": 5}),
         ("a fox --seed 5 in the snow", "a fox", {"seed": "5 in the snow"}),
         ("a fox --seed", "a fox", {"seed": ""}),
+        ("a fox --ar＝１６：９ －－steps ９", "a fox", {"aspect_ratio": "16:9", "steps": 9}),
+        ("a fox －－no＝文字、ロゴ", "a fox", {"negative_prompt": "文字、ロゴ"}),
     ],
 )
 def test_flags_at_the_end_of_a_prompt_are_options_and_unknown_ones_stay(
@@ -159,7 +169,8 @@ def test_the_text_of_options_is_read_back_into_the_same_options(options: dict[st
 
 
 @given(
-    prompt=st.text(alphabet=' -—"=,+:\\aseedt5.\n', max_size=60), more=st.text(alphabet='aseedt=5,;" .+:-', max_size=60)
+    prompt=st.text(alphabet=' -—－"=＝,、+:\\aseedt5.\n', max_size=60),
+    more=st.text(alphabet='aseedt=＝5,，;" .+:-', max_size=60),
 )
 def test_no_text_does_anything_but_expand_or_be_refused(prompt: str, more: str):
     for model in ALL_PRICED.models[:12]:

@@ -26,7 +26,7 @@ from cogs.text.locale import option_name
 MAX_CHARACTERS = 100
 """Discord's limit of the name and of the value of a choice."""
 
-_UNFINISHED = re.compile(r"[,;]\s*([^\W\d_][\w-]*)?$")
+_UNFINISHED = re.compile(r"[,;\uff0c\uff1b\u3001]\s*([^\W\d_][\w-]*)?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
