@@ -15,6 +15,9 @@ from cogs.ui import card, components
 from cogs.ui.components import Layout
 
 MAX_CHANNEL_CAPS = 10
+MAX_AUDIT_CHARACTERS = 3_800
+REASON_CHARACTERS = 200
+MIN_REASON_CHARACTERS = 40
 
 
 def quota_of(mention: str, spendable: Spendable, channel_caps: Sequence[Cap]) -> Layout:
@@ -48,7 +51,11 @@ def _channel_cap(cap: Cap) -> str:
 def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
     """Lay out a page of the record of changes, with a button for older ones."""
     lines = [f"### {audit_entries.AUDIT_TITLE()}"]
-    lines.extend(_audit_line(entry) for entry in entries)
+    changes = [_audit_line(entry) for entry in entries]
+    # Whole, unless the page is longer than what Discord takes.
+    spare = MAX_AUDIT_CHARACTERS - sum(len(change) + 1 for change in changes)
+    limit = min(REASON_CHARACTERS, max(MIN_REASON_CHARACTERS, spare // max(len(changes), 1)))
+    lines.extend(change + _reason(entry, limit) for change, entry in zip(changes, entries, strict=True))
     if not entries:
         lines.append(audit_entries.AUDIT_EMPTY())
     parts = [components.text_display("\n".join(lines))]
@@ -77,5 +84,8 @@ def _audit_line(entry: AuditEntry) -> str:
         entry.action
     )
     what = known(who=who, subject=subject) if known else f"{who} {entry.action} {subject}"
-    reason = f" · `{formatting.inline(entry.reason)}`" if entry.reason else ""
-    return f"{formatting.moment(entry.created_at)} {what}: {change(entry)}{reason}"
+    return f"{formatting.moment(entry.created_at)} {what}: {change(entry)}"
+
+
+def _reason(entry: AuditEntry, limit: int) -> str:
+    return f" · `{formatting.inline(entry.reason, limit)}`" if entry.reason else ""

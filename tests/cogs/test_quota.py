@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from simcord.actors import MemberActor
 
+from bot.domain.audit import AuditEntry, Models, Standing
 from bot.domain.money.quota import LimitSubject, Member
+from cogs.moderation import quota_page
 from cogs.text import audit_entries, refusals, spending, spending_report
 from tests.support.discord_stage import Card, Stage
+from tests.support.layouts import assert_fits
 
 MEMBER, ROLE = "member", "role"
 
@@ -199,6 +203,26 @@ async def test_the_record_of_changes_turns_its_pages_and_stays_with_moderators(s
 
 
 @pytest.mark.f51
+async def test_reasons_are_shown_whole_where_the_page_has_room(stage: Stage) -> None:
+    reason = "because " * 24 + "the end"
+    await stage.quota("default", amount="1", reason=reason)
+    assert reason in (await stage.quota("audit")).text
+    long = AuditEntry(
+        id=1,
+        guild_id=stage.guild.id,
+        actor_id=stage.mo.id,
+        action="models",
+        subject="server",
+        subject_id=None,
+        topic=Models(pattern="m" * 100, role_id=stage.keepers.id),
+        old_value=Standing.ALLOWED,
+        new_value=Standing.DENIED,
+        reason="x" * 200,
+        created_at=datetime.now(UTC),
+    )
+    assert_fits(quota_page.audit([long] * 10, user_id=None, more=True))
+
+
 async def test_the_page_button_refuses_who_is_no_moderator_any_more(stage: Stage) -> None:
     for amount in range(1, 13):
         await stage.quota("default", amount=str(amount))
