@@ -261,9 +261,11 @@ async def test_only_moderators_decide_and_only_one_of_them(stage: Stage) -> None
         assert stage.said(await stage.press(stage.ada, question, label)).private
     assert card.title.startswith("🔎 Waiting for review")
     form = await stage.press(stage.mo, question, "Refuse")
-    await stage.press(stage.person("max", stage.keepers), question, "Approve")
+    max_ = stage.person("max", stage.keepers)
+    await stage.press(max_, question, "Approve")
     said = stage.said(await stage.mo.submit_modal(form, {"reason": "no"}))
     assert said.text == job_card.REVIEW_ALREADY_APPROVED()
+    assert job_card.APPROVED_BY(who=max_.mention) in question.text, "the later click takes no name away"
     await stage.until_says(card, "Completed")
 
 

@@ -67,8 +67,9 @@ async def _asked_about(interaction: Interaction, reply_id: str) -> Reply | None:
         return None
     if reply.review is not ReviewState.WAITING:
         await interaction.response.defer()
-        # The process that recorded the decision may have ended before it showed it.
-        await _show_decision(interaction, await interaction.client.service.view(reply.id), decided_by=None)
+        # The process that recorded the decision may have ended before it showed it. What shows it says who decided.
+        if question.is_open(interaction.message):
+            await _show_decision(interaction, await interaction.client.service.view(reply.id), decided_by=None)
         await respond_privately(interaction, card.note(_already(reply)))
         return None
     return reply

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import discord
+from discord import ui
+
 from bot.domain.jobs import JobStatus, ReviewState
 from bot.service.views import ReplyView
 from cogs.text import formatting, job_card
@@ -19,6 +22,14 @@ CUSTOM_ID = re.compile(r"review:(?P<choice>approve|refuse):(?P<reply_id>[0-9a-f]
 def custom_id(choice: str, reply_id: str) -> str:
     """Return `review:<approve or refuse>:<reply>`."""
     return f"review:{choice}:{reply_id}"
+
+
+def is_open(message: discord.Message | None) -> bool:
+    """Whether a message still has the buttons of a question."""
+    view = ui.LayoutView.from_message(message) if message is not None else None
+    return view is not None and any(
+        isinstance(each, ui.Button) and CUSTOM_ID.fullmatch(each.custom_id or "") for each in view.walk_children()
+    )
 
 
 def layout(
