@@ -15,6 +15,7 @@ from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import Any, Self, cast
 
+from bot.domain.jobs import NO_CHANNEL_ID
 from cogs.text import formatting
 
 EXPORT_FILE = "privacy-export.json"
@@ -102,7 +103,7 @@ def _json(value: object) -> str:
 
 def _with_link(order: dict[str, Any]) -> dict[str, Any]:
     """Add the link to the message of a public order."""
-    if order["message_id"] is None or order["private"]:
+    if order["message_id"] is None or order["private"] or order["channel_id"] == str(NO_CHANNEL_ID):
         return order
     link = formatting.message_link(order["server_id"], order["channel_id"], order["message_id"])
     return {**order, "message_link": link}

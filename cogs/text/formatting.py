@@ -10,6 +10,7 @@ from datetime import datetime
 
 import discord
 
+from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.money.quota import format_usd
 from cogs.text.locale import Phrase, Plural
 
@@ -53,8 +54,9 @@ def channel(channel_id: int) -> str:
 
 
 def message_link(guild_id: object, channel_id: object, message_id: object) -> str:
-    """Return the URL of a message."""
-    return f"https://discord.com/channels/{guild_id}/{channel_id}/{message_id}"
+    """Return the URL of a message; of one in direct messages for server 0, as outside servers."""
+    place = "@me" if str(guild_id) == str(DIRECT_GUILD_ID) else guild_id
+    return f"https://discord.com/channels/{place}/{channel_id}/{message_id}"
 
 
 def link_to_message(guild_id: object, channel_id: object, message_id: object) -> str:

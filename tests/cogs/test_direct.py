@@ -14,7 +14,7 @@ from simcord.results import InteractionResult
 from bot.domain.jobs import DIRECT_GUILD_ID, Delivery, Progress, Reply
 from bot.domain.money.quota import Balance, Member
 from cogs.text import job_card, member_pages, refusals
-from tests.support.catalogue_samples import PIXAZO_LARGE
+from tests.support.catalogue_samples import FLUX, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
 from tests.support.transport_double import POSTED, TransportDouble, refused
@@ -511,6 +511,32 @@ async def test_history_usage_and_ones_own_data_work_there(stage: Stage, installs
     refused = await order(stage, channel, una, count=2)
     assert "you have $0.12 left" in refused.text
     assert installs.rest_calls_in(channel) == []
+
+
+async def test_links_to_direct_messages_lead_there_and_none_leads_to_a_channel_that_is_not_known(
+    stage: Stage, installs: UserInstalls
+) -> None:
+    installs.install(stage.ada)
+    card = stage.ordered(await stage.ada.user.slash("imagine", prompt="a red fox", private=False))
+    await stage.until_says(card, "Completed")
+    _, channel, [una] = installs.server_without_bot("una")
+    installs.install(una)
+    elsewhere = await order(stage, channel, una, private=False)
+    await stage.until_says(elsewhere, "Completed")
+    await stage.quiet()
+    page = stage.said(await stage.ada.user.slash("history"))
+    link = f"https://discord.com/channels/@me/{stage.env.backend.get_dm_channel(stage.ada.id).id}/{card.message.id}"
+    assert f"({link})" in page.text
+    assert link in stage.said(await stage.ada.user.slash("privacy export")).file().decode()
+    assert b"discord.com" not in stage.said(await una.slash(channel, "privacy export")).file()
+
+
+async def test_a_preset_of_a_server_that_the_bot_left_completes_nothing(stage: Stage, installs: UserInstalls) -> None:
+    await stage.mo.slash(stage.channel, "preset add", name="quick", model=FLUX, **{"for": "server"})
+    installs.leave(stage.guild)
+    installs.install(stage.ada)
+    offered = await stage.ada.autocomplete(stage.channel, "imagine", "resolution", "", preset="quick")
+    assert [choice["value"] for choice in offered] == ["1K", "2K", "4K"], "of the default model"
 
 
 async def test_the_history_outside_servers_is_apart_from_that_of_a_server(stage: Stage, installs: UserInstalls) -> None:

@@ -238,7 +238,7 @@ async def _model_of_preset(service: JobService, interaction: Interaction, own: M
         return None
     try:
         async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
-            found = await service.store.presets_of(guild_id=interaction.guild_id or 0, user_id=interaction.user.id)
+            found = await service.store.presets_of(guild_id=server_or_direct(interaction), user_id=interaction.user.id)
     except (TimeoutError, StoreError):
         return None
     return next((preset.model_id for preset in found if name_key(preset.name) == name_key(str(typed))), None)
