@@ -12,9 +12,10 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.domain.errors import BadOption
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest, new_id
 from bot.domain.money.quota import format_usd
-from bot.domain.presets import MAX_NAME_CHARACTERS, MAX_WORDS_CHARACTERS, Preset, name_key
+from bot.domain.presets import MAX_NAME_CHARACTERS, MAX_WORDS_CHARACTERS, Preset
 from bot.domain.texts import is_visible
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
@@ -104,7 +105,8 @@ class PresetCommands(commands.Cog):
             id=new_id(),
             guild_id=None if is_own else guild_id,
             user_id=interaction.user.id if is_own else None,
-            name=" ".join(name.split()),
+            # As lists and cards show it, so that what a member reads there can be typed.
+            name=formatting.one_line(name),
             model_id=self._service.catalogue.get(model).id if model else None,
             more=written,
             words_before=(before or "").strip(),
@@ -158,7 +160,11 @@ class PresetCommands(commands.Cog):
             prompt="an image of something",
             images=() if preset.reference is None else (preset.reference,),
         )
-        expanded = self._service.expand(request, template=template_of(self._service, preset, request))
+        try:
+            template = template_of(self._service, preset, request)
+        except BadOption as error:
+            raise replace(error, option="options") if error.option == "more" else error from error
+        expanded = self._service.expand(request, template=template)
         permissions.check(self._service, expanded)
         return self._service.quote(expanded).amount_usd_micros
 
@@ -203,9 +209,7 @@ async def presets_of(service: JobService, interaction: discord.Interaction[Any])
 
 def choices(found: Iterable[Preset], text: str) -> Choices:
     """List the names that contain what was typed, each once."""
-    wanted = name_key(text)
-    names = dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name))
-    return autocomplete.plain(list(names)[:MAX_CHOICES])
+    return autocomplete.plain(autocomplete.names_of_presets(found, text)[:MAX_CHOICES])
 
 
 def _is_own(interaction: Interaction, scope: Scope | None) -> bool:

@@ -95,7 +95,12 @@ _PLAIN_WORDS = re.compile(r"(?:[^\W_]|[ .,:;×%+-]|(?<!_)_(?!_))*")
 
 def inline(text: str, limit: int = 100) -> str:
     """Return user text for the inside of `code`: no backticks, line breaks or controls, at most `limit` characters."""
-    return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), limit) or " "
+    return shorten(one_line(text).replace("`", "ˋ"), limit) or " "
+
+
+def one_line(text: str) -> str:
+    """Return user text as it is seen in one line: without controls, characters of no width and repeated blanks."""
+    return " ".join(text.translate(_INVISIBLE).split())
 
 
 def quoted(text: str, limit: int = 100) -> str:

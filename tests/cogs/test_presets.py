@@ -86,7 +86,7 @@ async def test_a_preset_that_could_not_be_ordered_is_refused_like_an_order(stage
     assert "Flux 1 Dev" in refused.text
     assert (await said(stage, stage.mo, "preset add", name="x")).text == presets.PRESET_EMPTY()
     bad = await said(stage, stage.mo, "preset add", name="x", model=FLUX, options="nonsense")
-    assert "more" in bad.text or "options" in bad.text
+    assert bad.text.startswith("`options` does not fit Flux 1 Dev.")
     assert (await said(stage, stage.mo, "preset list")).text.endswith(presets.PRESETS_NONE())
     assert len(stage.env.errors) == 2
 
@@ -175,3 +175,18 @@ async def test_a_model_that_takes_no_reference_is_offered_the_preset_without_it(
     refused = await stage.imagine(preset="mine", model=NO_REFERENCES)
     assert refused.private
     assert any(label.startswith("Order without reference") for label in refused.buttons)
+
+
+async def test_a_name_is_kept_as_it_is_seen_and_found_by_what_is_seen(stage: Stage) -> None:
+    added = await said(stage, stage.mo, "preset add", **NOIR | {"name": "\u202eFilm\u200b \u2060 Noir"})
+    assert "`Film Noir`" in added.text
+    again = await said(stage, stage.mo, "preset add", **NOIR)
+    assert presets.PRESET_REPLACED(name="`Film Noir`", scope=presets.SCOPE_SERVER()) in again.text
+    assert "preset `Film Noir`" in (await stage.imagine(preset="film noir")).text
+
+
+async def test_of_two_presets_of_a_name_the_one_that_counts_is_offered(stage: Stage) -> None:
+    await said(stage, stage.mo, "preset add", **NOIR)
+    await said(stage, stage.ada, "preset add", name="film noir", options="aspect_ratio=1:1")
+    offered = await stage.ada.autocomplete(stage.channel, "imagine", "preset", "")
+    assert [choice["value"] for choice in offered] == ["film noir"]

@@ -20,7 +20,7 @@ from bot.catalogue.parameters import attachment_names
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
 from bot.domain.money.quota import format_usd
-from bot.domain.presets import MemberDefaults, name_key
+from bot.domain.presets import MemberDefaults, Preset, name_key
 from bot.service.job_service import JobService
 from cogs.generate.ordering.more import price_of, style_lists, suggestions
 from cogs.generate.ordering.order import own_model
@@ -162,7 +162,13 @@ async def presets(interaction: Interaction, text: str) -> Choices:
     guild_id = server_or_direct(interaction)
     found = await interaction.client.service.store.presets_of(guild_id=guild_id, user_id=interaction.user.id)
     wanted = name_key(text)
-    return plain(list(dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name)))[:MAX_CHOICES])
+    return plain(names_of_presets(found, text)[:MAX_CHOICES])
+
+
+def names_of_presets(found: Iterable[Preset], text: str) -> list[str]:
+    """Return the names that contain what was typed; of presets that share one, the name of the first."""
+    names = {name_key(preset.name): preset.name for preset in reversed(list(found))}
+    return [name for key, name in reversed(names.items()) if wanted in key]
 
 
 async def values(interaction: Interaction, text: str, option: str, kind: JobKind) -> Choices:
