@@ -8,12 +8,15 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.domain.jobs import JobKind
+from bot.catalogue.models import Model
+from bot.domain.errors import NotAllowedHere
+from bot.domain.jobs import JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import usage_page
-from cogs.ui.checks import member_of
+from cogs.text import refusals
+from cogs.ui.checks import member_of, server_or_direct
 from cogs.ui.initial_response import respond_privately
 
 LAST_JOBS = 5
@@ -61,16 +64,31 @@ class Usage(commands.Cog):
 
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="A model to see in detail")
-    @app_commands.autocomplete(model=autocomplete.any_models)
+    @app_commands.autocomplete(model=autocomplete.permitted_models)
     async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
         """Show the catalogue, or one model of it, privately."""
         service = self._service
         if model is None:
             permissions = await permissions_of(service, interaction)
             default = await autocomplete.usual_model(interaction, permissions, JobKind.IMAGINE)
-            offered = service.offered()
-            # Where nothing may be ordered at all, the list is that of the other channels.
-            permitted = [model for model in offered if permissions.permits(model)] or offered
+            permitted = autocomplete.permitted_of(service, permissions)
             await respond_privately(interaction, usage_page.models(permitted, default))
         else:
-            await respond_privately(interaction, usage_page.model(service.catalogue.get(model)))
+            await self._show(interaction, service.catalogue.get(model))
+
+    async def _show(self, interaction: discord.Interaction[Any], model: Model) -> None:
+        """Show one model, with the rule that forbids it here if there is one."""
+        permissions = await permissions_of(self._service, interaction)
+        request = JobRequest(
+            kind=JobKind.IMAGINE,
+            guild_id=server_or_direct(interaction),
+            user_id=interaction.user.id,
+            model_id=model.id,
+            prompt="",
+        )
+        refusal = None
+        try:
+            permissions.check(self._service, request)
+        except NotAllowedHere as error:
+            refusal = refusals.refusal(error)
+        await respond_privately(interaction, usage_page.model(model, refusal=refusal))

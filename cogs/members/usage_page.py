@@ -126,22 +126,39 @@ def _ending(item: Model) -> str:
     return "" if item.ends_at is None else f" · {spending.MODEL_ENDS(when=formatting.date(item.ends_at))}"
 
 
-def _takes(item: Model) -> Iterator[tuple[str, str]]:
-    """Yield everything that can be set in orders of the model, and what it has to be."""
-    kinds = [kind for kind in JobKind if item.supports(kind)]
-    found = {each.name: each for kind in reversed(kinds) for each in parameters.parameters_of(item, kind)}
-    for name in dict.fromkeys(name for kind in kinds for name in parameters.options_of(item, kind)):
+_COMMANDS = {JobKind.IMAGINE: "/imagine", JobKind.EDIT: "/edit"}
+
+
+def _takes(item: Model) -> Iterator[str]:
+    """Yield a line for everything that can be set in orders of the model, and what it has to be.
+
+    Attached images have other names in each command; what is not the same in both is said of one.
+    """
+    kinds = [kind for kind in _COMMANDS if item.supports(kind)] or [JobKind.UPSCALE]
+    takes = {kind: dict(_taken_by(item, kind)) for kind in kinds}
+    for line in dict.fromkeys(line for lines in takes.values() for line in lines.items()):
+        commands = [_COMMANDS[kind] for kind in kinds if takes[kind].get(line[0]) == line[1]] if len(kinds) > 1 else []
+        name, text = line
+        command = f"`{commands[0]}` " if len(commands) == 1 else ""
+        yield f"{command}`{option_name(name)}`{': ' + text if text else ''}"
+
+
+def _taken_by(item: Model, kind: JobKind) -> Iterator[tuple[str, str]]:
+    found = {each.name: each for each in parameters.parameters_of(item, kind)}
+    for name in parameters.options_of(item, kind):
         yield name, facts.accepted(found[name].constraint) if name in found else ""
 
 
-def model(item: Model) -> Layout:
-    """Lay out what one model can do and what it costs."""
+def model(item: Model, *, refusal: str | None = None) -> Layout:
+    """Lay out what one model can do and what it costs, and why the member cannot order it here."""
     can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`{_ending(item)}", can[:1].upper() + can[1:]]
-    lines += [f"-# `{option_name(name)}`{': ' + text if text else ''}" for name, text in _takes(item)]
+    lines += [f"-# {line}" for line in _takes(item)]
     prices = [
         " · ".join(filter(None, (format_usd(amount), facts.price_for(conditions))))
         for conditions, amount in item.price_table()
     ]
     lines.append("\n".join(prices) if item.orderable and prices else spending.MODEL_NO_PRICE())
     return card.note(formatting.shorten("\n".join(lines), 3_900))
+    if refusal is not None:
+        lines.append(refusal)

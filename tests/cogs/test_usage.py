@@ -12,7 +12,7 @@ from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.domain.jobs import FailureReason
 from bot.domain.money.quota import parse_usd
 from cogs.members import usage_page
-from cogs.text import spending
+from cogs.text import refusals, spending
 from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
 from tests.support.discord_stage import Card, Stage
 from tests.support.layouts import assert_fits
@@ -156,6 +156,27 @@ async def test_models_lists_what_the_rules_of_the_server_allow(stage: Stage) -> 
     text = stage.said(await stage.ada.slash(stage.channel, "models")).text
     assert "krea/google/" not in text
     assert FLUX in text
+
+
+async def test_models_offers_what_the_rules_allow_and_says_why_another_one_is_not(stage: Stage) -> None:
+    await stage.settings("models", action="deny", model="krea/google/*")
+    offered = [choice["value"] for choice in await stage.ada.autocomplete(stage.channel, "models", "model", "")]
+    assert FLUX in offered
+    assert not any(name.startswith("krea/google/") for name in offered)
+    text = stage.said(await stage.ada.slash(stage.channel, "models", model=NANO_BANANA_2)).text
+    assert "$0.08 · 1K" in text
+    assert refusals.MODEL_NOT_ALLOWED(model="Nano Banana 2") in text
+    text = stage.said(await stage.ada.slash(stage.channel, "models", model=FLUX)).text
+    assert "/settings models" not in text
+
+
+async def test_what_attached_images_are_called_is_said_of_the_command_that_calls_them_so(stage: Stage) -> None:
+    text = stage.said(await stage.ada.slash(stage.channel, "models", model=KREA_LARGE)).text
+    lines = text.splitlines()
+    assert "-# `/imagine` `reference`" in lines
+    assert any(line.startswith("-# `/edit` `reference`: at most 10 of the attached images") for line in lines)
+    assert any(line.startswith("-# `/imagine` `source`: one of the attached images: `reference`") for line in lines)
+    assert any(line.startswith("-# `creativity`: ") for line in lines), "the same in both"
 
 
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)

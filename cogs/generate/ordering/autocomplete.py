@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import islice
 from typing import Any, Concatenate, ParamSpec
 
@@ -92,13 +92,34 @@ async def _available(service: JobService, interaction: Interaction) -> int | Non
 
 async def any_models(interaction: Interaction, text: str) -> Choices:
     """List every model that can be ordered, whatever the server's policy says."""
-    service, kinds = interaction.client.service, (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE)
-    found = {
+    return _listed(_found(interaction.client.service, text))
+
+
+async def permitted_models(interaction: Interaction, text: str) -> Choices:
+    """List the models that /models lists."""
+    service = interaction.client.service
+    permitted = permitted_of(service, await permissions_of(service, interaction))
+    return _listed(model for model in _found(service, text) if model in permitted)
+
+
+def permitted_of(service: JobService, permissions: Permissions) -> Sequence[Model]:
+    """Return the models that the member may order here; where that is none at all, those of other channels."""
+    offered = service.offered()
+    return [model for model in offered if permissions.permits(model)] or offered
+
+
+def _found(service: JobService, text: str) -> Iterable[Model]:
+    """Return the models that can be ordered by any command and that fit what was typed."""
+    kinds = (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE)
+    return {
         model.id: model
         for kind in kinds
         for model in service.catalogue.search(text, kind=kind, providers=service.providers)
-    }
-    return [app_commands.Choice(name=label(model), value=model.id) for model in list(found.values())[:MAX_CHOICES]]
+    }.values()
+
+
+def _listed(models: Iterable[Model]) -> Choices:
+    return [app_commands.Choice(name=label(model), value=model.id) for model in islice(models, MAX_CHOICES)]
 
 
 async def models_and_patterns(interaction: Interaction, text: str) -> Choices:
@@ -161,12 +182,12 @@ async def presets(interaction: Interaction, text: str) -> Choices:
     """List the names of the presets that the member can use here and that contain what was typed: own ones first."""
     guild_id = server_or_direct(interaction)
     found = await interaction.client.service.store.presets_of(guild_id=guild_id, user_id=interaction.user.id)
-    wanted = name_key(text)
     return plain(names_of_presets(found, text)[:MAX_CHOICES])
 
 
 def names_of_presets(found: Iterable[Preset], text: str) -> list[str]:
     """Return the names that contain what was typed; of presets that share one, the name of the first."""
+    wanted = name_key(text)
     names = {name_key(preset.name): preset.name for preset in reversed(list(found))}
     return [name for key, name in reversed(names.items()) if wanted in key]
 
