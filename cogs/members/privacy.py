@@ -14,7 +14,9 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.errors import StillUnderWay
+from bot.domain.money.quota import Wallet
 from bot.service.job_service import JobService
+from cogs.members import usage_page
 from cogs.members.export_file import ExportFile
 from cogs.text import formatting, member_pages
 from cogs.text.refusals import refusal
@@ -80,10 +82,12 @@ class Privacy(commands.Cog):
             if footprint.under_way is not None:
                 await _edit(interaction, card.refused(refusal(footprint.under_way)))
                 return
+            wallet = await self._service.store.wallet_of(interaction.user.id)
             question = ask_to_erase(
                 commands=footprint.commands,
                 images=footprint.images,
                 servers=footprint.servers,
+                wallet=wallet,
                 user_id=interaction.user.id,
                 asked_at=int(time.time()),
             )
@@ -126,13 +130,17 @@ def export_page(filename: str) -> Layout:
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
-def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
+def ask_to_erase(*, commands: int, images: int, servers: int, wallet: Wallet, user_id: int, asked_at: int) -> Layout:
     """Lay out the question: what is erased, what is kept, and two buttons."""
     text = member_pages.ERASE_ASK(
         commands=formatting.COMMANDS(commands),
         images=formatting.PICTURES(images),
         servers=formatting.SERVERS(servers),
     )
+    if wallet.total_usd_micros:
+        # The last line says how to get a copy first; the list of what stays is above it.
+        listed, hint = text.rsplit("\n", 1)
+        text = f"{listed}\n- {usage_page.wallet_line(wallet)}\n{hint}"
     erase = components.button(member_pages.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
     keep = components.button(member_pages.ERASE_NOT(), custom_id("keep", user_id, asked_at))
     parts = [components.text_display(text), components.action_row(erase, keep)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bot.catalogue import parameters
 from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason, Job, JobKind
-from bot.domain.money.quota import Balance, format_usd
+from bot.domain.money.quota import Balance, Wallet, format_usd
 from bot.domain.money.spendable import Spendable
 from cogs.text import facts, formatting, limits_left, spending, spending_report
 from cogs.text.locale import Phrase, option_name
@@ -81,15 +81,17 @@ def balance_lines(balance: Balance, sources: Mapping[str, Phrase], *, spendable:
         spending.QUOTA(quota=spending.quota(balance.quota), source=source),
     ]
     if spendable is not None and spendable.wallet.total_usd_micros:
-        lines.append(
-            spending.WALLET(
-                left=format_usd(spendable.wallet.available_usd_micros),
-                set_aside=format_usd(spendable.wallet.set_aside_usd_micros),
-            )
-        )
+        lines.append(wallet_line(spendable.wallet))
     if balance.granted_usd_micros:
         lines.append(spending.GRANTED_NOW(amount=format_usd(balance.granted_usd_micros)))
     return "\n".join(lines)
+
+
+def wallet_line(wallet: Wallet) -> str:
+    """Return what is in a member's wallet."""
+    return spending.WALLET(
+        left=format_usd(wallet.available_usd_micros), set_aside=format_usd(wallet.set_aside_usd_micros)
+    )
 
 
 def _job_line(job: Job, model_label: str) -> str:
@@ -159,6 +161,6 @@ def model(item: Model, *, refusal: str | None = None) -> Layout:
         for conditions, amount in item.price_table()
     ]
     lines.append("\n".join(prices) if item.orderable and prices else spending.MODEL_NO_PRICE())
-    return card.note(formatting.shorten("\n".join(lines), 3_900))
     if refusal is not None:
         lines.append(refusal)
+    return card.note(formatting.shorten("\n".join(lines), 3_900))

@@ -58,6 +58,11 @@ async def test_a_purchase_is_credited_consumed_and_spent_after_the_quota(stage: 
     await stage.until_says(card, "Completed", "$0.42 left")
     usage = stage.said(await stage.ada.slash(stage.channel, "usage"))
     assert spending.WALLET(left="$0.42", set_aside="$0.00") in usage.text
+    await stage.quiet()
+    erasing = stage.said(await stage.ada.slash(stage.channel, "privacy delete"))
+    *_, stays, hint = erasing.text.splitlines()
+    assert stays == f"- {spending.WALLET(left='$0.42', set_aside='$0.00')}"
+    assert "/privacy export" in hint
     assert premium_buttons(usage) == [str(sku.id)]
     shown = await stage.quota("show", member=stage.ada)
     assert spending.WALLET(left="$0.42", set_aside="$0.00") in shown.text
