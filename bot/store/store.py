@@ -184,7 +184,6 @@ class Store(DatabaseUser):
     vote = writes(marks.vote)
     star = writes(marks.star)
     votes = reads(marks.votes)
-    is_favourite = reads(marks.is_favourite)
     set_favourite = writes(marks.set_favourite)
 
     # -- quotas -------------------------------------------------------------------------------------------
@@ -194,9 +193,7 @@ class Store(DatabaseUser):
     spendable = reads(spendable.spendable)
     server_cap = reads(balances.server_cap)
     operator_cap = reads(balances.operator_cap)
-    operator_server_cap = reads(balances.operator_server_cap)
     cost_limits_reached = writes(operator_costs.cost_limits_reached)
-    operator_cost_usd_micros = reads(operator_costs.operator_cost_usd_micros)
     spend_report = reads(spend_reports.spend_report)
     first_warning = writes(adjustments.first_warning)
     server_was_warned = reads(adjustments.server_was_warned)

@@ -21,6 +21,7 @@ from cogs.generate.delivery import reply_updater
 from cogs.text import job_card, refusals
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo
+from tests.support.store_samples import operator_cost
 from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, TransportDouble, refused
 
 
@@ -536,7 +537,7 @@ async def test_an_image_that_comes_after_its_card_has_failed_is_shown_free(stage
         assert len(shown.files) == 1
         await stage.quiet()
         assert len(stage.cards(stage.ada.user.dm_channel if private else None)) == 1
-        assert await stage.core.store.operator_cost_usd_micros() == 80_000
+        assert await operator_cost(stage.core.store) == 80_000
         assert (await stage.balance()).spent_usd_micros == 0
 
 
@@ -650,4 +651,4 @@ async def test_an_image_lost_before_it_was_shown_is_given_back(stage: Stage, mon
     assert await delivery(stage) is Delivery.DELIVERED
     [job] = await stage.jobs()
     assert (job.charged_usd_micros, job.images) == (None, ())
-    assert await stage.core.store.operator_cost_usd_micros() == job.reserved_usd_micros
+    assert await operator_cost(stage.core.store) == job.reserved_usd_micros

@@ -14,6 +14,7 @@ from cogs.text import job_card, member_pages, moderation
 from tests.support.catalogue_samples import FLUX
 from tests.support.databases import rows
 from tests.support.discord_stage import Card, Stage
+from tests.support.store_samples import operator_cost
 from tests.support.transport_double import TransportDouble, refused
 
 
@@ -342,7 +343,7 @@ async def test_an_image_lost_meanwhile_is_fetched_again_or_named_as_lost(
     await stage.quiet()
     assert len(card.files) == still_there
     assert (job_card.FAILURES[FailureReason.IMAGE_LOST]() in card.text) is not still_there
-    assert await stage.core.store.operator_cost_usd_micros() == (0 if still_there else job.reserved_usd_micros)
+    assert await operator_cost(stage.core.store) == (0 if still_there else job.reserved_usd_micros)
     assert any("is lost" in text for text in told) is not still_there
 
 

@@ -23,7 +23,7 @@ from bot.store.database import Database
 from bot.store.store import Store
 from tests.support.databases import new_database
 from tests.support.retries import one_attempt
-from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, an_image, limits
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, an_image, limits, operator_cost
 
 T = TypeVar("T")
 
@@ -287,7 +287,7 @@ class JobMachine(RuleBasedStateMachine):
         balance = self.run(self.store.balance(ADA, default=A_DOLLAR_A_DAY, now=NOON))
         assert balance.set_aside_usd_micros == sum(PRICE for life in lives if life.finished_at is None)
         assert balance.spent_usd_micros == sum(life.charged or 0 for life in lives)
-        assert self.run(self.store.operator_cost_usd_micros()) == sum(life.operator_cost for life in lives)
+        assert self.run(operator_cost(self.store)) == sum(life.operator_cost for life in lives)
 
     def agree_on(self, reply: Reply) -> None:
         order = self.orders[reply.id]

@@ -16,6 +16,7 @@ from sandbox.plans import Ending, FileTrouble, Plan, Shape
 from tests.support import store_samples
 from tests.support.core import ADA, NANO_BANANA_2, PIXAZO_LARGE, PRICES, Core, a_core
 from tests.support.fakes import until
+from tests.support.store_samples import operator_cost
 
 PRICE = PRICES[PIXAZO_LARGE]
 LIMIT = 250_000
@@ -50,7 +51,7 @@ async def drain(core: Core, plan: Plan, *, model_id: str = PIXAZO_LARGE, member:
 async def test_one_member_cannot_drain_the_operator(tmp_path: Path, plan: Plan) -> None:
     async with a_core(tmp_path, limits=LIMITS) as core:
         assert await drain(core, plan) == 5
-        assert LIMIT <= await core.store.operator_cost_usd_micros() < LIMIT + PRICE
+        assert LIMIT <= await operator_cost(core.store) < LIMIT + PRICE
         assert (await core.money())[:2] == (0, 0)
         served = await core.ended(await core.order(member=EVE, model_id=PIXAZO_LARGE))
         assert served.status is JobStatus.SUCCEEDED
@@ -69,7 +70,7 @@ async def test_images_that_are_made_and_out_of_reach_count_as_what_may_cost_the_
             await order_out_of_reach(core, jobs)
         core.clock.move(minutes=16)
         await core.ended(*jobs)
-        assert LIMIT <= await core.store.operator_cost_usd_micros() < LIMIT + PRICE
+        assert LIMIT <= await operator_cost(core.store) < LIMIT + PRICE
 
 
 async def order_out_of_reach(core: Core, jobs: list[Job]) -> None:
@@ -91,7 +92,7 @@ async def test_failures_that_cost_nothing_hold_nobody_back(tmp_path: Path) -> No
         for _ in range(8):
             core.sandbox.next_order(Plan(ending=Ending.FAILED))
             await core.ended(await core.order(model_id=NANO_BANANA_2))
-        assert await core.store.operator_cost_usd_micros() == 0
+        assert await operator_cost(core.store) == 0
         await core.order(model_id=NANO_BANANA_2)
 
 
@@ -189,4 +190,4 @@ async def test_a_database_that_cannot_say_whether_a_limit_is_reached_stops_no_jo
         await until(lambda: len(core.failures.lines) == 5, what=lambda: "five failures in the log")
         assert core.presenter.notices == []
     async with await Store.open(core.path) as store:
-        assert await store.operator_cost_usd_micros() == 5 * PRICE
+        assert await operator_cost(store) == 5 * PRICE

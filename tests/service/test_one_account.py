@@ -17,6 +17,7 @@ from sandbox.plans import LOST_ANSWER, How, Plan, Trouble
 from tests.support import store_samples
 from tests.support.core import ADA, FLUX, PRICE, Core, a_core, a_png
 from tests.support.fakes import until
+from tests.support.store_samples import operator_cost
 
 LOST = Plan(trouble=LOST_ANSWER)
 NEVER_TAKEN = Plan(trouble=Trouble(how=How.RESET))
@@ -71,7 +72,7 @@ async def assert_right(bots: tuple[Core, Core], jobs: list[tuple[Core, Job]], *,
         assert await core.images.get(now.images[0].sha256) == a_png(f"{remote.id} False")
     # Not the balance of a day: the clock of this test may go past midnight.
     charged = [(await core.now(job)).charged_usd_micros or 0 for core, job in jobs]
-    borne = [await core.store.operator_cost_usd_micros() for core in bots]
+    borne = [await operator_cost(core.store) for core in bots]
     assert sum(charged) + sum(borne) == sandbox.bill_usd_micros - stranger_usd_micros
 
 

@@ -52,6 +52,7 @@ from tests.support.store_samples import (
     an_image,
     finished,
     limits,
+    operator_cost,
     running,
 )
 
@@ -283,9 +284,9 @@ async def test_what_the_operator_pays_beyond_its_own_cap_counts_for_the_operator
     reply = await admitted(store, 500_000)
     await store.fail(reply.jobs[0].id, FAILED, now=NOON, operator_cost_usd_micros=500_000)
     assert (await balance(store)).available_usd_micros == 1_000_000
-    assert await store.operator_cost_usd_micros() == 500_000
-    assert await store.operator_cost_usd_micros(since=NOON) == 500_000
-    assert await store.operator_cost_usd_micros(since=NOON + timedelta(microseconds=1)) == 0
+    assert await operator_cost(store) == 500_000
+    assert await operator_cost(store, since=NOON) == 500_000
+    assert await operator_cost(store, since=NOON + timedelta(microseconds=1)) == 0
     [line] = await store.database.read(operator_costs.operator_cost_lines)
     assert (line.at, line.job_id, line.amount_usd_micros, line.failure) == (
         NOON,
@@ -328,7 +329,7 @@ async def test_a_charge_of_nothing_is_a_release_and_the_operator_may_pay(store: 
     assert job is not None
     assert job.charged_usd_micros == 0
     assert (await balance(store)).available_usd_micros == 1_000_000
-    assert await store.operator_cost_usd_micros() == 80_000
+    assert await operator_cost(store) == 80_000
 
 
 async def test_a_reservation_is_never_released_twice(store: Store) -> None:

@@ -653,9 +653,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert now.wallet == self.model.in_wallet(member.user_id)
             assert balance.available_usd_micros == self.model.left(member, self.now)
             assert (now.paused_until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
-            cap = balances.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
+            cap = now.caps[BindingLimit.OPERATOR_SERVER_CAP]
             assert cap.available_usd_micros == self.model.left_for_server(member.guild_id, self.now)
-            assert now.caps[BindingLimit.OPERATOR_SERVER_CAP] == cap
             assert now.caps[BindingLimit.OPERATOR_CAP] == balances.operator_cap(
                 self.connection, OPERATOR_LIMITS, now=self.now
             )
@@ -669,7 +668,7 @@ class LedgerMachine(RuleBasedStateMachine):
         cap = balances.operator_cap(self.connection, OPERATOR_LIMITS, now=self.now)
         assert cap.available_usd_micros == self.model.left_for_operator(self.now)
         house = sum(entry.house for entry in self.model.entries.values())
-        assert operator_costs.operator_cost_usd_micros(self.connection, since=None) == house
+        assert sum(line.amount_usd_micros for line in operator_costs.operator_cost_lines(self.connection)) == house
         assert not self.connection.in_transaction
 
     def spendable_at(self, member: Member, place: Place | None) -> Spendable:

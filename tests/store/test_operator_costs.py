@@ -24,7 +24,8 @@ from bot.domain.errors import (
     TooMuchAtRisk,
 )
 from bot.domain.jobs import Delivery, Failure, FailureReason
-from bot.domain.money.quota import CostLimit, Limits, LimitSubject, Member, Period, Quota
+from bot.domain.money.quota import Cap, CostLimit, Limits, LimitSubject, Member, Period, Quota
+from bot.domain.money.spendable import BindingLimit
 from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.sqlite import schema as sqlite_schema
@@ -32,7 +33,7 @@ from bot.store.store import Store
 from bot.store.tables.money import operator_costs, spendable
 from tests.support.databases import execute, rows, tamper
 from tests.support.postgres_server import PostgresServer
-from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits
+from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits, operator_cost
 
 BOB = Member(guild_id=1, user_id=8)
 ADA_ELSEWHERE = Member(guild_id=2, user_id=ADA.user_id)
@@ -78,6 +79,11 @@ async def order(
     return [job.id for job in reply.jobs]
 
 
+async def server_cap(store: Store, caps: Limits) -> Cap:
+    """Return the operator's cap of today for the server, and what is used of it."""
+    return (await store.spendable(ADA, limits=caps, now=NOON)).caps[BindingLimit.OPERATOR_SERVER_CAP]
+
+
 async def fail(store: Store, *job_ids: str, now: datetime = NOON, cost: int = PRICE) -> None:
     for job_id in job_ids:
         assert await store.fail(job_id, FAILED, now=now, operator_cost_usd_micros=cost) is not None
@@ -98,7 +104,7 @@ async def test_one_member_costs_at_most_the_limit_and_one_job_a_day(store: Store
         await fail(store, *await order(store))
     with pytest.raises(MemberCostReached) as refusal:
         await order(store)
-    assert await store.operator_cost_usd_micros() == 320_000
+    assert await operator_cost(store) == 320_000
     assert refusal.value.resets_at == MIDNIGHT
     await order(store, member=BOB)
     await order(store, now=MIDNIGHT)
@@ -192,7 +198,7 @@ async def test_commands_of_up_to_four_jobs_side_by_side_cost_at_most_the_limit_a
 
     for _ in range(4):
         await asyncio.gather(*(one() for _ in range(25)))
-    assert 250_000 <= await store.operator_cost_usd_micros() < 250_000 + PRICE
+    assert 250_000 <= await operator_cost(store) < 250_000 + PRICE
 
 
 @pytest.mark.hostile("G-02")
@@ -214,7 +220,7 @@ async def test_the_first_failures_of_a_day_cost_at_most_what_may_run_at_once(sto
 
     for _ in range(5):
         await asyncio.gather(*(one() for _ in range(20)))
-    assert await store.operator_cost_usd_micros() <= max(250_000 + PRICE, (2 + 4) * PRICE)
+    assert await operator_cost(store) <= max(250_000 + PRICE, (2 + 4) * PRICE)
     with pytest.raises(MemberCostReached):
         await order(store, limits=three)
 
@@ -313,7 +319,7 @@ async def test_a_provider_that_fails_for_everybody_costs_at_most_both_caps_a_day
             await fail(store, *await order(store, member=Member(guild_id=user_id, user_id=user_id), limits=caps))
         except OperatorCapReached:
             break
-    assert 1_200_000 - PRICE < await store.operator_cost_usd_micros() <= 1_200_000
+    assert 1_200_000 - PRICE < await operator_cost(store) <= 1_200_000
 
 
 # -- one server ------------------------------------------------------------------------------------------------------
@@ -334,7 +340,7 @@ async def test_one_server_uses_at_most_its_share_whatever_its_moderators_set(sto
     assert refusal.value.resets_at == MIDNIGHT
     await order(store, 50_000, member=BOB, limits=caps)
     await order(store, 200_000, member=EVE, limits=caps)
-    cap = await store.operator_server_cap(1, caps, now=NOON)
+    cap = await server_cap(store, caps)
     assert (cap.spent_usd_micros, cap.set_aside_usd_micros, cap.available_usd_micros) == (110_000, 90_000, 0)
     await order(store, 200_000, limits=caps, now=MIDNIGHT)
 
@@ -351,7 +357,7 @@ async def test_commands_side_by_side_do_not_exceed_the_share_of_a_server(store: 
         return_exceptions=True,
     )
     assert sum(isinstance(answer, OperatorServerCapReached) for answer in answers) == 40 - 12
-    assert (await store.operator_server_cap(1, caps, now=NOON)).set_aside_usd_micros == 12 * PRICE
+    assert (await server_cap(store, caps)).set_aside_usd_micros == 12 * PRICE
 
 
 # -- jobs in doubt ---------------------------------------------------------------------------------------------------
@@ -470,7 +476,7 @@ async def test_an_upgrade_counts_what_members_have_cost_so_far(
         await order(store, limits=bounds(cost_per_member_usd_micros=160_001))
         cap = await store.operator_cap(bounds(cost_cap_usd_micros=60_000), now=NOON)
         assert (cap.spent_usd_micros, cap.set_aside_usd_micros) == (10_000, 170_000)
-        assert (await store.operator_server_cap(1, bounds(), now=NOON)).spent_usd_micros == 70_000
+        assert (await server_cap(store, bounds())).spent_usd_micros == 70_000
     assert verify_location(location) == []
 
 
@@ -493,7 +499,7 @@ async def test_several_processes_on_postgresql_hold_the_limits_and_tell_of_them_
 
     for _ in range(4):
         await asyncio.gather(*(one(number) for number in range(24)))
-    assert 250_000 <= await stores[0].operator_cost_usd_micros() < 250_000 + PRICE
+    assert 250_000 <= await operator_cost(stores[0]) < 250_000 + PRICE
     told = await asyncio.gather(
         *(store.cost_limits_reached(ADA.user_id, limits=bounds(), now=NOON) for store in stores)
     )

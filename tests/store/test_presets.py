@@ -15,6 +15,7 @@ from bot.domain.money.quota import Member
 from bot.domain.presets import MAX_PER_MEMBER, MemberDefaults, Preset
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
+from bot.store.tables.members import marks
 from tests.support.databases import everything_in
 from tests.support.store_samples import ADA, NOON, a_command, an_image, limits, running
 
@@ -115,12 +116,12 @@ async def test_each_member_has_one_vote_in_a_comparison(store: Store) -> None:
 async def test_only_its_member_marks_an_order_as_a_favourite(store: Store) -> None:
     reply = await compared(store)
     await store.set_favourite(reply.id, user_id=8, is_favourite=True)
-    assert not await store.is_favourite(reply.id)
+    assert not await is_favourite(store, reply.id)
     for _ in range(2):
         await store.set_favourite(reply.id, user_id=ADA.user_id, is_favourite=True)
-    assert await store.is_favourite(reply.id)
+    assert await is_favourite(store, reply.id)
     await store.set_favourite(reply.id, user_id=ADA.user_id, is_favourite=False)
-    assert not await store.is_favourite(reply.id)
+    assert not await is_favourite(store, reply.id)
 
 
 async def test_presets_defaults_votes_and_favourites_are_exported_and_erased(store: Store, location: Location) -> None:
@@ -157,3 +158,7 @@ async def test_the_history_is_filtered_by_words_and_favourites(store: Store) -> 
     page = await store.gallery_page(1, ADA.user_id, chosen=GalleryFilter(favourites=True, words="lighthouse"))
     assert page is not None
     assert page.is_favourite
+
+
+async def is_favourite(store: Store, reply_id: str) -> bool:
+    return await store.database.read(lambda connection: marks.is_favourite(connection, reply_id))

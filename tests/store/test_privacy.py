@@ -37,6 +37,7 @@ from tests.support.store_samples import (
     everything_kept,
     finished,
     limits,
+    operator_cost,
     running,
 )
 
@@ -217,7 +218,7 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_database(store: 
     assert [word for word in personal if word in left] == []
     assert await store.forget_names_on_record(now=NOON + privacy.ACTS_KEPT * 2) == 0
     assert (await store.footprint(member.user_id)).commands == 0
-    assert await store.operator_cost_usd_micros() == 80_000
+    assert await operator_cost(store) == 80_000
 
 
 async def test_f59_what_was_forgotten_is_overwritten_in_the_file_itself(path: Path) -> None:

@@ -18,7 +18,7 @@ from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables.money import ledger, operator_costs
 from tests.support.databases import rows, tamper
-from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished, operator_cost
 
 HERE = replace(ADA, place=Place(channel_id=6, category_id=5))
 TODAY = Window.containing(NOON, A_DOLLAR_A_DAY.period, ZoneInfo("UTC"))
@@ -51,8 +51,8 @@ async def test_the_whole_charge_is_given_back_once_and_the_operator_bears_it(sto
     )
     assert await store.lose_images(lost, now=NOON) is None
     assert await spent(store) == 30_000
-    assert await store.operator_cost_usd_micros() == 40_000
-    assert await store.operator_cost_usd_micros(since=NOON + timedelta(days=1)) == 0
+    assert await operator_cost(store) == 40_000
+    assert await operator_cost(store, since=NOON + timedelta(days=1)) == 0
     [line] = await store.database.read(operator_costs.operator_cost_lines)
     assert (line.job_id, line.amount_usd_micros, line.failure) == (lost, 40_000, FailureReason.IMAGE_LOST)
     assert {job.job_id: job.paid_usd_micros for job in await store.ledger_jobs(since=NOON)} == {
@@ -70,7 +70,7 @@ async def test_two_processes_that_miss_the_same_image_give_its_charge_back_once(
     await finished(store, job_id)
     moved = await asyncio.gather(*(store.lose_images(job_id, now=NOON) for _ in range(4)))
     assert sum(job is not None for job in moved) == 1
-    assert await store.operator_cost_usd_micros() == 80_000
+    assert await operator_cost(store) == 80_000
 
 
 async def test_what_a_wallet_paid_returns_to_it(store: Store) -> None:
@@ -112,7 +112,7 @@ async def test_a_free_image_that_is_lost_gives_nothing_back(store: Store) -> Non
     job_id = (await admitted(store)).jobs[0].id
     await finished(store, job_id, charged_usd_micros=0)
     assert await store.lose_images(job_id, now=NOON) is not None
-    assert await store.operator_cost_usd_micros() == 0
+    assert await operator_cost(store) == 0
     with pytest.raises(LedgerError, match="no charge to give back"):
         await store.database.write(lambda connection: ledger.refund(connection, job_id, now=NOON))
 

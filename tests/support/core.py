@@ -52,6 +52,7 @@ from sandbox.remote_job import RemoteJob
 from tests.support import store_samples
 from tests.support.fakes import FakeClock, FakePresenter, FullDisk, until
 from tests.support.kept_processes import KeepingImagePool
+from tests.support.store_samples import operator_cost
 
 ADA = Member(guild_id=1, user_id=7)
 BEN = Member(guild_id=1, user_id=8)
@@ -285,7 +286,7 @@ class Core:
         [(spent, set_aside)] = await self.store.database.read(
             lambda connection: connection.execute(of_all_days, (member.guild_id, member.user_id)).fetchall()
         )
-        return spent, set_aside, await self.store.operator_cost_usd_micros()
+        return spent, set_aside, await operator_cost(self.store)
 
     @property
     def submissions(self) -> int:

@@ -21,6 +21,7 @@ from bot.domain.jobs import (
 from bot.domain.money.quota import Limits, Member, Period, Quota, QuotaSource
 from bot.store.sqlite.database import SqliteDatabase
 from bot.store.store import Store
+from bot.store.tables.money import operator_costs
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ADA = Member(guild_id=1, user_id=7)
@@ -153,3 +154,9 @@ async def everything_kept(store: Store, user_id: int) -> dict[str, list[dict[str
     async for name, items in store.kept_about(user_id):
         kept.setdefault(name, []).extend(items)
     return kept
+
+
+async def operator_cost(store: Store, *, since: datetime | None = None) -> int:
+    """Return what the operator paid since then, or in all."""
+    lines = await store.database.read(operator_costs.operator_cost_lines)
+    return sum(line.amount_usd_micros for line in lines if since is None or line.at >= since)

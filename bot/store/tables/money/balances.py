@@ -92,10 +92,9 @@ OPERATOR_SETTLED = "settled_usd_micros - wallet_settled_usd_micros"
 """What the operator pays of it: not what members' wallets pay."""
 _WALLET = "SELECT available_usd_micros, held_usd_micros FROM wallets WHERE user_id = ?"
 _PLACE_OF_JOB = "SELECT channel_id, category_id FROM reservations WHERE job_id = ?"
-_DAY_OF_ACCOUNT = f"""
-SELECT {OPERATOR_SETTLED}, {OPERATOR_HELD}, operator_cost_usd_micros
-    + ({MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
-FROM daily_totals WHERE account_id = :account_id AND day = :today
+_OPERATOR_TODAY = f"""
+SELECT {OPERATOR_SETTLED}, {OPERATOR_HELD}, operator_cost_usd_micros + ({MAY_COST})
+FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
 """  # noqa: S608
 _CHANNEL_SUMS = f"""
 SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
@@ -279,33 +278,13 @@ def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Ca
 
     Uncharged costs have a cap of their own; only what exceeds that one counts here.
     """
-    settled, held, cost = _day_of_account(connection, OPERATOR_ACCOUNT_ID, now)
-    excess = max(0, cost - limits.operator_cost_daily_cap_usd_micros)
-    return _cap_of_today(limits.operator_daily_cap_usd_micros, settled + excess, held, now)
-
-
-def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *, now: datetime) -> Cap:
-    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost.
-
-    All people outside servers share one as well.
-    """
-    account = connection.execute(SERVER_ACCOUNT, {"guild_id": guild_id}).fetchone()
-    settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
-    return _cap_of_today(limits.operator_cap_of(guild_id), settled + cost, held, now)
-
-
-def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:
-    """Return the amounts settled, reserved, and borne or perhaps to be borne by the operator today."""
-    row = connection.execute(_DAY_OF_ACCOUNT, {"account_id": account_id, "today": utc_day(now)}).fetchone()
-    return (0, 0, 0) if row is None else tuple(row)
-
-
-def _cap_of_today(amount_usd_micros: int, spent_usd_micros: int, held_usd_micros: int, now: datetime) -> Cap:
+    row = connection.execute(_OPERATOR_TODAY, {"today": utc_day(now)}).fetchone()
+    settled, held, cost = (0, 0, 0) if row is None else row
     return Cap(
-        quota=Quota(amount_usd_micros=amount_usd_micros, period=Period.DAY),
+        quota=Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY),
         window=Window.containing(now, Period.DAY, UTC_ZONE),
-        spent_usd_micros=spent_usd_micros,
-        set_aside_usd_micros=held_usd_micros,
+        spent_usd_micros=settled + max(0, cost - limits.operator_cost_daily_cap_usd_micros),
+        set_aside_usd_micros=held,
     )
 
 

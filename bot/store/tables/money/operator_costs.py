@@ -32,12 +32,6 @@ FROM refunds JOIN jobs ON jobs.id = refunds.job_id JOIN reservations ON reservat
     JOIN accounts ON accounts.id = reservations.member_account_id
 ORDER BY entry, created_at
 """
-_OPERATOR_COST = """
-SELECT CAST(coalesce(sum(usd_micros), 0) AS BIGINT) FROM (
-    SELECT amount_usd_micros AS usd_micros, created_at FROM ledger WHERE kind = 'house'
-    UNION ALL SELECT usd_micros, refunded_at FROM refunds
-) AS costs WHERE created_at >= ?
-"""
 
 
 def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> list[CostLimit]:
@@ -52,11 +46,6 @@ def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits,
     if risk["cost_of_all"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
         reached.append(CostLimit.ALL_MEMBERS)
     return [limit for limit in reached if notes.claim_notice(connection, limit, now=now)]
-
-
-def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
-    """Return what the operator paid since then, or in all."""
-    return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
 
 
 def ledger_jobs(connection: Connection, *, since: datetime) -> list[LedgerJob]:
