@@ -4,6 +4,8 @@ Orders that fail for a few members alone do not open it: it may be what they ask
 
 While it is open, new jobs are refused and queued jobs wait. When it has been open for too long, or our key is refused,
 it gives up: queued jobs are started all the same, find this, and release their reservations.
+
+A worker that alone is refused or out of reach, while another worker is answered, leaves the provider's jobs to others.
 """
 
 from __future__ import annotations
@@ -74,6 +76,10 @@ class BreakerState(StrEnum):
     """Too many failures in a row."""
 
 
+_PROBED = (BreakerState.DOWN, BreakerState.DENIED)
+"""What an answered probe proves wrong."""
+
+
 class CircuitBreaker:
     """Counts failures of one provider, refuses new jobs while it cannot be used, and probes it until it can."""
 
@@ -103,6 +109,14 @@ class CircuitBreaker:
         """Set while the breaker is open."""
         self._closed = asyncio.Event()
         """Set when the breaker closes; each opening has an event of its own."""
+        self._has_failed_here = False
+        """Whether this process itself got no usable answer since the breaker opened."""
+        self._is_denied_here = False
+        """Whether a probe of this process was denied since the breaker opened."""
+        self._others_are_answered = False
+        """Whether another process closed the breaker, so that what is found out here is about this process alone."""
+        self.is_left_to_others = False
+        """Whether other workers have to run the provider's jobs: they are answered, and this one is not."""
         self.announcement: asyncio.Task[None] | None = None
         """Tells the other processes of the newest change that was found out here, after those before it."""
 
@@ -120,8 +134,13 @@ class CircuitBreaker:
     def gave_up(self) -> bool:
         """Whether no job should wait here: our key is refused, or the provider has been down for too long.
 
-        Queued jobs are started all the same, so that each of them finds this and releases its reservation.
+        Queued jobs are started all the same, so that each of them finds this and releases its reservation. A worker
+        whose key is refused first hears whether others are refused as well: they probe as soon as they are told.
         """
+        if self.is_left_to_others:
+            return False
+        if self.state is BreakerState.DENIED and self._coordinator.role is Role.WORKER:
+            return self._is_denied_here
         if self.state is BreakerState.DOWN:
             return asyncio.get_running_loop().time() - self._opened_at >= MAX_OUTAGE_SECONDS
         return self.state in (BreakerState.DENIED, BreakerState.ORDERS_REFUSED)
@@ -246,6 +265,33 @@ class CircuitBreaker:
         self._failures_in_a_row = 0
         self._failing_members.clear()
 
+    def heard(self, state: BreakerState, *, seconds_ago: float = 0.0) -> None:
+        """Open or close the breaker as another process found out, `seconds_ago`; a worker probes what concerns it."""
+        was = self.state
+        is_worker = self._coordinator.role is Role.WORKER
+        if is_worker and state is BreakerState.CLOSED and self._has_failed_here and was in _PROBED:
+            if not self._others_are_answered:
+                self._others_are_answered = True
+                self._supervisor.start(f"{self._provider.name} answers others", self._join_others())
+            return
+        self.set_state(state, seconds_ago=seconds_ago)
+        if is_worker and state is BreakerState.DENIED and was is not state:
+            self._supervisor.start(f"{self._provider.name} key checked", self._probe(self._closed))
+
+    async def _join_others(self) -> None:
+        """Close the breaker as another process did, unless the provider does not answer this one."""
+        await self._probe(self._closed)
+        if not self._others_are_answered:
+            return
+        self.is_left_to_others = True
+        name = self._provider.name
+        _log.error("%s answers other workers and not this one (%s): it is left to them", name, self.state)
+        self._presenter.operator_notice(
+            f"{name} is left to other workers",
+            f"{name} answers other workers, and not one of them ({self.state}), which leaves its jobs to the others. "
+            f"python -m bot check lists that worker without {name}: look at its key and its network.",
+        )
+
     def set_state(self, state: BreakerState, *, seconds_ago: float = 0.0) -> None:
         """Open or close the breaker, as found out here or, `seconds_ago`, by another process."""
         if state is self.state:
@@ -253,6 +299,8 @@ class CircuitBreaker:
         was_open, self.state = self.is_open, state
         if state is BreakerState.CLOSED:
             self._forget_failures()
+            self._has_failed_here = self._is_denied_here = False
+            self._others_are_answered = self.is_left_to_others = False
             self._opened.clear()
             self._closed.set()
         else:
@@ -288,8 +336,11 @@ class CircuitBreaker:
             await self._provider.probe()
         except ProviderError as error:
             _log.info("%s still takes no jobs (%s): %s", name, self.state, error)
+            self._has_failed_here = True
             if isinstance(error, ProviderDenied):
+                self._is_denied_here = True
                 self.record_denial(error)
+                self.changed.set()
         else:
             if closed.is_set() or self.state is BreakerState.ORDERS_REFUSED:
                 return  # closed meanwhile; or without money, and then an account can be read all the same
@@ -298,6 +349,7 @@ class CircuitBreaker:
             self._announce("opened", self._announce_closed)
 
     def _open(self, reason: BreakerState, error: ProviderError, *, advice: str = "") -> None:
+        self._has_failed_here = True
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
         if self.state in (reason, BreakerState.DENIED) or (
             self.state is BreakerState.ORDERS_REFUSED and reason is BreakerState.DOWN
@@ -306,8 +358,8 @@ class CircuitBreaker:
         is_told = self.state is BreakerState.ORDERS_REFUSED and error.status == self._denied_status
         self._denied_status = error.status
         self.set_state(reason)
-        if is_told:
-            return  # reading is refused as orders were
+        if is_told or self._others_are_answered:
+            return  # reading is refused as orders were; or it is so for this process alone
         name = self._provider.name
         _log.error("%s takes no jobs (%s): %s", name, reason, error)
         notice = f"{name} takes no jobs ({reason}): {error}{advice}"

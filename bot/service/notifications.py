@@ -164,10 +164,10 @@ class NotificationHandler:
             for name, dispatcher in self._dispatchers.items():
                 found = open_breakers.get(name)
                 if found is None:
-                    dispatcher.breaker.set_state(BreakerState.CLOSED)
+                    dispatcher.breaker.heard(BreakerState.CLOSED)
                 else:
                     seconds_ago = max(0.0, (self._clock() - found.opened_at).total_seconds())
-                    dispatcher.breaker.set_state(BreakerState(found.reason), seconds_ago=seconds_ago)
+                    dispatcher.breaker.heard(BreakerState(found.reason), seconds_ago=seconds_ago)
 
     async def _announced_breakers(self) -> dict[str, OpenBreaker]:
         """Read the open breakers, by provider, once the database knows what this process found out."""

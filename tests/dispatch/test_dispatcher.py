@@ -21,7 +21,7 @@ from bot.dispatch.circuit_breaker import (
     BreakerState,
     CircuitBreaker,
 )
-from bot.dispatch.coordinator import LocalCoordinator
+from bot.dispatch.coordinator import Coordinator, LocalCoordinator
 from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, OTHERS_ORDER_SECONDS, NextJob, ProviderDispatcher
 from bot.domain.deployment.process_role import Role
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderUnavailable
@@ -60,7 +60,14 @@ class ProbedProvider(ScriptedProvider):
 class Scene:
     """A dispatcher whose jobs run until the test ends them."""
 
-    def __init__(self, provider: ProbedProvider, supervisor: Supervisor, *, slots: int = 2) -> None:
+    def __init__(
+        self,
+        provider: ProbedProvider,
+        supervisor: Supervisor,
+        *,
+        slots: int = 2,
+        coordinator: Coordinator | None = None,
+    ) -> None:
         self.provider = provider
         self.supervisor = supervisor
         self.started: list[str] = []
@@ -70,7 +77,7 @@ class Scene:
         self.defect: Exception | None = None
         self.presenter = FakePresenter()
         self._ends: dict[str, asyncio.Event] = {}
-        coordinator = LocalCoordinator()
+        coordinator = coordinator or LocalCoordinator()
         self.breaker = CircuitBreaker(
             provider, coordinator=coordinator, presenter=self.presenter, supervisor=supervisor
         )
@@ -546,6 +553,93 @@ class WorkerCoordinator(LocalCoordinator):
     """Coordination of a process that gets its orders from gateways."""
 
     role = Role.WORKER
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+
+    async def open_breaker(self, provider: str, reason: str) -> bool:
+        self.opened.append(reason)
+        return True
+
+
+def test_a_worker_that_hears_of_a_refused_key_starts_queued_jobs_when_its_own_is_taken():
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            scene = Scene(ProbedProvider(None), supervisor, coordinator=WorkerCoordinator())
+            scene.breaker.heard(BreakerState.DENIED)
+            scene.push("a", 1)
+            assert not scene.breaker.gave_up, "the job would find that no order is sent, and fail"
+            await settled()
+            assert scene.breaker.state is BreakerState.CLOSED
+            assert scene.started == ["a"]
+
+    run_in_virtual_time(main())
+
+
+def test_a_worker_gives_queued_jobs_up_once_its_own_key_is_refused_as_well():
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            scene = Scene(ProbedProvider(REFUSED), supervisor, coordinator=WorkerCoordinator())
+            scene.push("a", 1)
+            scene.breaker.heard(BreakerState.DENIED)
+            await settled()
+            assert scene.breaker.gave_up
+            assert scene.started == ["a"]
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize(("answer", "opened"), [(REFUSED, BreakerState.DENIED), (LOST, BreakerState.DOWN)])
+def test_a_worker_that_alone_is_not_answered_leaves_jobs_to_others_until_it_is(answer: Exception, opened: BreakerState):
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            scene = Scene(ProbedProvider(answer, answer, None), supervisor, coordinator=WorkerCoordinator())
+            if answer is REFUSED:
+                scene.breaker.record_denial(REFUSED)
+            else:
+                lose(scene.breaker, FAILURES_BEFORE_OPENING)
+            scene.push("a", 1)
+            await settled()
+            assert not scene.breaker.gave_up, "other workers may be answered"
+            for _ in range(3):
+                scene.breaker.heard(BreakerState.CLOSED)
+                await settled()
+            assert (scene.breaker.state, scene.breaker.is_left_to_others) == (opened, True)
+            assert [matter for matter, _ in scene.presenter.notices] == [
+                f"scripted closed: {opened}",
+                "scripted is left to other workers",
+            ]
+            await asyncio.sleep(MAX_OUTAGE_SECONDS)
+            assert (scene.breaker.state, scene.breaker.is_left_to_others) == (BreakerState.CLOSED, False)
+            assert scene.started == ["a"]
+
+    run_in_virtual_time(main())
+
+
+def test_a_worker_that_is_answered_again_as_well_closes_its_breaker_with_the_others():
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            scene = Scene(ProbedProvider(None), supervisor, coordinator=WorkerCoordinator())
+            lose(scene.breaker, FAILURES_BEFORE_OPENING)
+            scene.breaker.heard(BreakerState.CLOSED)
+            await settled()
+            assert (scene.breaker.state, scene.breaker.is_left_to_others) == (BreakerState.CLOSED, False)
+
+    run_in_virtual_time(main())
+
+
+def test_what_a_worker_finds_out_that_is_left_to_others_closes_the_provider_for_no_other():
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            coordinator = WorkerCoordinator()
+            scene = Scene(ProbedProvider(LOST, REFUSED), supervisor, coordinator=coordinator)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING)
+            scene.breaker.heard(BreakerState.CLOSED)
+            await asyncio.sleep(MAX_OUTAGE_SECONDS)
+            assert scene.breaker.state is BreakerState.DENIED
+            assert coordinator.opened == [BreakerState.DOWN]
+
+    run_in_virtual_time(main())
 
 
 @pytest.mark.hostile("G-38")

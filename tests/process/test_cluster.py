@@ -231,6 +231,27 @@ async def test_one_process_opens_the_circuit_breaker_for_all_and_alerts_the_oper
         assert len(alerts) == 1
 
 
+async def test_a_worker_whose_key_is_refused_leaves_the_jobs_to_one_that_is_answered(tmp_path: Path) -> None:
+    """As in a rotation of keys that missed one process. Before, each of its orders closed the provider for all."""
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1") as here:
+        await here.start("worker-2", KREA_API_KEY="a-revoked-key")
+        refused = here.processes["worker-2"]
+        for number in range(50):
+            await here.imagine(f"a key {number}")
+            if refused.said("left to them"):
+                break
+        await here.settled()
+        orders = [await here.imagine(f"a lock {number}") for number in range(8)]
+        await here.settled()
+        assert [order.text for order in orders if "Completed" not in order.text] == []
+
+        def is_listed_without_it() -> bool:
+            return any("keys for no provider" in what for _, _, what in check_fleet(here.address))
+
+        await until(is_listed_without_it, what=here.last_words)
+        here.audit()
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -35,10 +35,7 @@ class Wakes:
     def load_soon(self) -> None:
         self.count += 1
 
-    def heard(self, shards_text: str, said: str) -> None:
-        self.count += 1
-
-    def set_state(self, state: object) -> None:
+    def heard(self, what: object, said: str = "") -> None:
         self.count += 1
 
     async def announced(self) -> None:

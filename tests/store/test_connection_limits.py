@@ -150,6 +150,12 @@ class EndlessReplies:
         await self.released.wait()
         return False
 
+    def release(self, reply_id: str) -> None:
+        raise AssertionError("nothing is left to other workers")
+
+    def left_to_others(self) -> frozenset[str]:
+        return frozenset()
+
 
 @asynccontextmanager
 async def a_worker(address: PostgresAddress, store: Store) -> AsyncGenerator[Worker]:

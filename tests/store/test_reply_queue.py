@@ -15,11 +15,11 @@ from bot.store.postgres import reply_queue, schema
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.reply_queue import ReplyQueue
 from bot.store.store import Store
-from bot.store.tables.shared.reply_queue_rows import claim, enqueue, give_back, remove, renew
+from bot.store.tables.shared.reply_queue_rows import claim, enqueue, give_back, leave, remove, renew
 from tests.support.databases import rows
 from tests.support.fakes import until
 from tests.support.postgres_server import PostgresServer
-from tests.support.store_samples import admitted, finished
+from tests.support.store_samples import NOON, admitted, finished
 
 LEASE = timedelta(seconds=15)
 KREA = ("krea",)
@@ -138,6 +138,21 @@ async def test_a_worker_leaves_what_it_has_no_key_for_and_takes_what_only_has_to
     assert claimed_by(server, "b", providers=("pixazo", "krea")) == [waiting.id]
 
 
+async def test_a_reply_is_left_to_others_unless_its_job_is_being_sent_or_is_of_another_provider(
+    store: Store, server: PostgresConnection
+) -> None:
+    [waiting, being_sent, to_show] = [await admitted(store) for _ in range(3)]
+    await store.begin_submission(being_sent.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None, slots=None)
+    await finished(store, to_show.jobs[0].id)
+    replies = [waiting.id, being_sent.id, to_show.id]
+    enqueue(server, replies)
+    assert claimed_by(server, "a") == sorted(replies)
+    assert leave(server, "b", replies, providers=KREA) == []
+    assert leave(server, "a", replies, providers=["pixazo"]) == []
+    assert leave(server, "a", replies, providers=KREA) == [waiting.id]
+    assert claimed_by(server, "b") == [waiting.id]
+
+
 # -- the worker -------------------------------------------------------------------------------------------
 
 
@@ -149,6 +164,7 @@ class Replies:
         self._failures = failures
         self._are_endless = are_endless
         self.released = asyncio.Event()
+        self.left: frozenset[str] = frozenset()
 
     @property
     def run_count(self) -> int:
@@ -161,6 +177,12 @@ class Replies:
         if self._are_endless:
             await self.released.wait()
         return not self._are_endless
+
+    def release(self, reply_id: str) -> None:
+        self.released.set()
+
+    def left_to_others(self) -> frozenset[str]:
+        return self.left
 
 
 @asynccontextmanager
@@ -209,6 +231,25 @@ async def test_a_worker_that_runs_a_reply_keeps_it_and_returns_it_at_once_when_i
         )
     assert rows(address, OWNERS) == [(reply_id, None)]
     assert replies.run_count == 1
+
+
+async def test_a_worker_returns_the_replies_of_a_provider_that_it_leaves_to_others_and_claims_no_more_of_them(
+    store: Store, address: PostgresAddress
+) -> None:
+    replies = Replies(are_endless=True)
+    [reply_id] = await queued(store, 1)
+    async with a_worker(address, store, replies) as queue:
+        await until(lambda: replies.run_count == 1)
+        replies.left = frozenset(KREA)
+        queue.wake()
+        await until(replies.released.is_set)
+        assert rows(address, OWNERS) == [(reply_id, None)]
+        to_show = await admitted(store)
+        await finished(store, to_show.jobs[0].id)
+        await store.cluster.enqueue(to_show.id)
+        queue.wake()
+        await until(lambda: replies.run_count == 2)
+        assert replies.started == [reply_id, to_show.id], "what only has to be shown needs no provider"
 
 
 async def test_after_an_outage_other_workers_have_time_to_renew_before_anything_is_taken_over(

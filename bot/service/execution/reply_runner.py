@@ -69,6 +69,8 @@ class ReplyRunner:
         self._dispatchers = dispatchers
         self._job_runner = job_runner
         self._releasing = False
+        self._released: set[str] = set()
+        """Replies that other workers run from now on."""
         self._running: dict[str, asyncio.Event] = {}
         """Replies that `run` is awaited for, each with the event that makes it read the reply again."""
         self._finding_message: set[str] = set()
@@ -101,7 +103,7 @@ class ReplyRunner:
     async def run(self, reply_id: str) -> bool:
         """Run a reply until its final state was shown; may be started again at any time.
 
-        Returns False when `release_all` came first: another process continues the reply then.
+        Returns False when `release_all` or `release` came first: another process continues the reply then.
         """
         self._running[reply_id] = changed = asyncio.Event()
         try:
@@ -111,6 +113,9 @@ class ReplyRunner:
                 reply = await self._read(reply_id)
                 if reply is None or reply.is_over:
                     return True
+                if reply_id in self._released:
+                    self._forget_queued(reply)
+                    return False
                 await self._mark_half_sent_uncertain(reply)
                 self.resume(reply)
                 if was_woken:
@@ -121,6 +126,7 @@ class ReplyRunner:
                         await changed.wait()
             return False
         finally:
+            self._released.discard(reply_id)
             if self._running.get(reply_id) is changed:
                 del self._running[reply_id]
 
@@ -133,6 +139,22 @@ class ReplyRunner:
         for running_id in self._running if reply_id is None else (reply_id,):
             if (changed := self._running.get(running_id)) is not None:
                 changed.set()
+
+    def left_to_others(self) -> frozenset[str]:
+        """Return the providers that answer other workers, and not this one."""
+        return frozenset(name for name, each in self._dispatchers.items() if each.breaker.is_left_to_others)
+
+    def release(self, reply_id: str) -> None:
+        """Have `run` end for a reply that other workers may claim already. Jobs at their provider are polled on."""
+        if reply_id in self._running:
+            self._released.add(reply_id)
+            self.wake(reply_id)
+
+    def _forget_queued(self, reply: Reply) -> None:
+        for job in reply.jobs:
+            dispatcher = self._dispatchers.get(job.provider)
+            if dispatcher is not None and dispatcher.queue.remove(job.id):
+                self._in_flight.remove(job.id)
 
     def release_all(self) -> None:
         """Release all running replies to other workers. Call it when no job is at work in this process any more."""

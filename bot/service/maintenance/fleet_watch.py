@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bot.dispatch.coordinator import ClusterCoordinator
 from bot.domain.deployment.fleet import NO_WORKER, SIGN_OF_LIFE_PERIOD_SECONDS, ProcessInfo, disagreements
@@ -58,7 +59,7 @@ class FleetWatch:
     async def run(self) -> None:
         """Write and read every few seconds, until `leave` or cancelled. Raises StoreError."""
         while not self._is_leaving:
-            await self._cluster.record_process(self._own)
+            await self._cluster.record_process(self._described())
             found = await self._cluster.processes()
             workers = [process for process in found if process.role is Role.WORKER and process.is_alive]
             self._has_worker = bool(workers)
@@ -67,6 +68,11 @@ class FleetWatch:
             self._disagreements = float(len(disagreements(found)))
             await self._note_served(frozenset(name for worker in workers for name in worker.provider_keys))
             await asyncio.sleep(SIGN_OF_LIFE_PERIOD_SECONDS)
+
+    def _described(self) -> ProcessInfo:
+        """Return this process, without the providers that it leaves to others."""
+        left = self._reply_runner.left_to_others()
+        return replace(self._own, provider_keys=tuple(name for name in self._own.provider_keys if name not in left))
 
     async def _note_served(self, served: frozenset[str]) -> None:
         """Have the cards of queued jobs say that they wait for the operator, or say so no longer."""

@@ -45,6 +45,14 @@ class RunsReplies(Protocol):
         """Run a reply; True if it is finished, False to return it."""
         ...
 
+    def release(self, reply_id: str) -> None:
+        """Have `run` end for a reply that other workers may claim already."""
+        ...
+
+    def left_to_others(self) -> Collection[str]:
+        """Return the providers that answer other workers, and not this one."""
+        ...
+
 
 class ReplyQueue:
     """Runs every reply that this process claims.
@@ -140,6 +148,7 @@ class ReplyQueue:
         if not self._is_paused:
             try:
                 await self._renew()
+                await self._leave_to_others()
                 await self._remove_finished()
                 is_more_left = self._is_claiming and await self._claim()
             except StoreError as error:
@@ -176,6 +185,17 @@ class ReplyQueue:
             await self._pool.run(lambda connection: reply_queue_rows.remove(connection, self.name, finished))
             self._finished -= finished
 
+    async def _leave_to_others(self) -> None:
+        """Return the replies whose jobs this process cannot bring to their end any more."""
+        providers, running = self._reply_runner.left_to_others(), list(self._running)
+        if not providers or not running:
+            return
+        left = await self._pool.run(
+            lambda connection: reply_queue_rows.leave(connection, self.name, running, providers=providers)
+        )
+        for reply_id in left:
+            self._reply_runner.release(reply_id)
+
     async def _give_back(self) -> None:
         try:
             await self._remove_finished()
@@ -185,6 +205,8 @@ class ReplyQueue:
 
     async def _claim(self) -> bool:
         """Run the replies that can be claimed. Return whether there may be more than one batch of them."""
+        left_to_others = self._reply_runner.left_to_others()
+        providers = [name for name in self._providers if name not in left_to_others]
         may_take_over = asyncio.get_running_loop().time() >= self._takes_over_from
         claimed = await self._pool.run(
             lambda connection: reply_queue_rows.claim(
@@ -192,7 +214,7 @@ class ReplyQueue:
                 self.name,
                 lease=LEASE,
                 limit=CLAIM_BATCH_SIZE,
-                providers=self._providers,
+                providers=providers,
                 takes_over_until=self._takes_over_until if may_take_over else None,
             )
         )

@@ -15,7 +15,8 @@ from bot.store.core.connection import Connection
 _RECORD = f"""
 INSERT INTO processes (id, role, version, shards, provider_keys, settings, seen_at)
 VALUES (:id, :role, :version, :shards, :provider_keys, :settings, {SERVER_NOW})
-ON CONFLICT (id) DO UPDATE SET settings = excluded.settings, seen_at = excluded.seen_at
+ON CONFLICT (id) DO UPDATE
+SET provider_keys = excluded.provider_keys, settings = excluded.settings, seen_at = excluded.seen_at
 """  # noqa: S608 - no values of others
 _FORGET_OLD = f"DELETE FROM processes WHERE seen_at < {SERVER_NOW} - 3600000000"  # noqa: S608
 _FORGET = "DELETE FROM processes WHERE id = ?"

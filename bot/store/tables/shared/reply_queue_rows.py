@@ -39,6 +39,16 @@ WITH renewed AS (
 SELECT now()
 """
 _REMOVE = "DELETE FROM reply_queue WHERE worker = ? AND reply_id = ANY(?)"
+_LEAVE = """
+UPDATE reply_queue SET worker = NULL, claimable_at = now()
+WHERE worker = :worker AND reply_id = ANY(:reply_ids) AND EXISTS (
+    SELECT 1 FROM jobs WHERE jobs.reply_id = reply_queue.reply_id
+        AND (finished_at IS NULL OR follow_until_at IS NOT NULL) AND provider = ANY(:providers)
+) AND NOT EXISTS (
+    SELECT 1 FROM jobs WHERE jobs.reply_id = reply_queue.reply_id AND status = 'submitting'
+)
+RETURNING reply_id
+"""
 _GIVE_BACK = "UPDATE reply_queue SET worker = NULL, claimable_at = now() WHERE worker = ? AND reply_id = ANY(?)"
 # As in jobs.py, without the replies that are in the queue.
 _ORPHANED = f"""
@@ -100,6 +110,18 @@ def give_back(connection: Connection, worker: str, reply_ids: Collection[str]) -
     """Return replies that this worker has not finished, for any worker to claim."""
     connection.execute(_GIVE_BACK, (worker, list(reply_ids)))
     notify(connection, Topic.QUEUE, "")
+
+
+def leave(connection: Connection, worker: str, reply_ids: Collection[str], *, providers: Collection[str]) -> list[str]:
+    """Return replies with unfinished jobs of these providers, for other workers to claim; return their ids.
+
+    Not while a job of theirs is being sent: its worker records first what comes of that.
+    """
+    row = {"worker": worker, "reply_ids": list(reply_ids), "providers": list(providers)}
+    left = [found[0] for found in connection.execute(_LEAVE, row).fetchall()]
+    if left:
+        notify(connection, Topic.QUEUE, "")
+    return left
 
 
 def orphaned(connection: Connection, *, now: datetime) -> list[str]:
