@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bot.domain.money.quota import Period, Window
 from bot.domain.policy import MAX_ENTRIES, ChannelContext, Layer, Policy, PolicyEdit, matches
 from bot.store.store import Store
 from bot.store.tables import guild_settings
+from cogs.text.audit_entries import AUDIT_ACTIONS
 from tests.support.postgres_server import PostgresServer
 from tests.support.processor_time import assert_linear
 from tests.support.store_samples import ADA, NOON, a_command, limits
@@ -285,6 +286,32 @@ FULL = Policy(
     log_channel_id=PARENT,
     language="de",
 )
+WITH_EVERY_SETTING = replace(
+    FULL,
+    weekly_report_channel_id=CHANNEL,
+    showcase_channel_id=CHANNEL,
+    showcase_stars=3,
+    greets=False,
+    review_channel_id=PARENT,
+    reviewed_channels=(CHANNEL,),
+    reviewed_roles=(ARTISTS,),
+    reviewed_models=("krea/*",),
+    spoiler_channels=(CHANNEL, PARENT),
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Policy)])
+async def test_every_setting_is_stored_and_recorded(name: str, location: Location) -> None:
+    """A field that only `Policy` knows would be lost, or changed without a line in the record."""
+    value = getattr(WITH_EVERY_SETTING, name)
+    assert value != getattr(Policy(), name), f"give WITH_EVERY_SETTING a value for {name} that is not its default"
+    async with await Store.open(location) as store:
+        await change(store, lambda policy: replace(policy, **{name: value}))
+        entries = await store.audit(GUILD, limit=10)
+        assert entries, f"policy_changes() does not know {name}"
+        assert {entry.action for entry in entries} <= AUDIT_ACTIONS.keys()
+    async with await Store.open(location) as store:
+        assert getattr(await store.policy(GUILD), name) == value
 
 
 async def test_a_policy_survives_a_restart_and_concerns_its_server_alone(location: Location) -> None:

@@ -5,15 +5,13 @@ Synchronous functions inside the caller's transaction. `PolicyMemory` keeps what
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from bot.domain.money.quota import LimitSubject
-from bot.domain.policy import ModelRule, Policy, PolicyEdit, policy_changes
-from bot.store.core.columns import to_json
+from bot.domain.policy import Policy, PolicyEdit, policy_changes
 from bot.store.core.connection import Connection
 from bot.store.tables.audit_log import Change, record
 from bot.store.tables.shared.notifications import Topic, notify
@@ -24,11 +22,13 @@ INSERT INTO server_settings (guild_id, policy) VALUES (?, ?)
 ON CONFLICT (guild_id) DO UPDATE SET policy = excluded.policy
 """
 
+_JSON = TypeAdapter(Policy)
+
 
 def policy(connection: Connection, guild_id: int) -> Policy:
     """Return the policy that the server's moderators set; everything is allowed until they set one."""
     row = connection.execute(_POLICY, (guild_id,)).fetchone()
-    return Policy() if row is None else _from_json(row["policy"])
+    return Policy() if row is None else _JSON.validate_json(row["policy"])
 
 
 def change_policy(
@@ -38,11 +38,10 @@ def change_policy(
     change = Change(actor_id=actor_id, reason=reason, now=now)
     old = policy(connection, guild_id)
     new = alter(old)
-    found = list(policy_changes(old, new))
-    if found:
-        connection.execute(_SET_POLICY, (guild_id, to_json(_plain(new))))
+    if new != old:
+        connection.execute(_SET_POLICY, (guild_id, _JSON.dump_json(new).decode()))
         notify(connection, Topic.POLICY, guild_id)
-    for line in found:
+    for line in policy_changes(old, new):
         record(
             connection,
             guild_id,
@@ -99,31 +98,3 @@ class PolicyMemory:
         # Once the cache was emptied other processes exist, which may have changed the policy again meanwhile.
         if value is not None and not self._changing[guild_id] and self.remembers and not self.age:
             self._known[guild_id] = value
-
-
-def _plain(value: Policy) -> dict[str, Any]:
-    plain = asdict(value)
-    plain["channels"] = {str(channel_id): allowed for channel_id, allowed in value.channels.items()}
-    return plain
-
-
-def _from_json(text: str) -> Policy:
-    plain: dict[str, Any] = json.loads(text)
-    return Policy(
-        channels={int(channel_id): allowed for channel_id, allowed in plain.get("channels", {}).items()},
-        model_rules=tuple(ModelRule(**rule) for rule in plain.get("model_rules", ())),
-        age_restricted=tuple(plain.get("age_restricted", ())),
-        words=tuple(plain.get("words", ())),
-        default_model_id=plain.get("default_model_id"),
-        log_channel_id=plain.get("log_channel_id"),
-        language=plain.get("language"),
-        weekly_report_channel_id=plain.get("weekly_report_channel_id"),
-        showcase_channel_id=plain.get("showcase_channel_id"),
-        showcase_stars=plain.get("showcase_stars", 1),
-        greets=plain.get("greets", True),
-        review_channel_id=plain.get("review_channel_id"),
-        reviewed_channels=tuple(plain.get("reviewed_channels", ())),
-        reviewed_roles=tuple(plain.get("reviewed_roles", ())),
-        reviewed_models=tuple(plain.get("reviewed_models", ())),
-        spoiler_channels=tuple(plain.get("spoiler_channels", ())),
-    )
