@@ -49,7 +49,7 @@ from bot.service.maintenance.fleet_watch import FleetWatch
 from bot.service.maintenance.retention import Retention
 from bot.service.maintenance.style_reader import StyleReader
 from bot.service.notifications import NotificationHandler
-from bot.settings import Settings
+from bot.settings import ProviderSettings, Settings
 from bot.startup.default_model import require_default_model, why_not_default
 from bot.startup.fleet_check import describe_process
 from bot.startup.http_servers import http_servers
@@ -76,30 +76,29 @@ SETTLE_SECONDS = 5.0
 """How long a stop waits for orders that are half sent; everything else continues at the next start."""
 
 
+_PROVIDER_CLASSES = {provider.name: provider for provider in (KreaProvider, PixazoProvider)}
+"""A further provider is one more class here."""
+
+
 def providers_of(
     settings: Settings, session: aiohttp.ClientSession, *, clock: Callable[[], datetime] = utc_now
-) -> list[tuple[Provider, float, int]]:
-    """Return the providers we have a key for, with their poll interval in seconds and their number of slots."""
-    found: list[tuple[Provider, float, int]] = []
-    if settings.krea_api_key is not None:
-        krea = KreaProvider(
-            session, base_url=settings.krea_api_base, api_key=settings.krea_api_key.get_secret_value(), clock=clock
+) -> list[tuple[Provider, ProviderSettings]]:
+    """Return the providers that we have a key for, each with what is set for it."""
+    return [
+        (
+            _PROVIDER_CLASSES[each.name](
+                session, base_url=each.api_base, api_key=each.api_key.get_secret_value(), clock=clock
+            ),
+            each,
         )
-        found.append((krea, settings.krea_poll_seconds, settings.krea_max_concurrency))
-    if settings.pixazo_api_key is not None:
-        pixazo = PixazoProvider(
-            session, base_url=settings.pixazo_api_base, api_key=settings.pixazo_api_key.get_secret_value(), clock=clock
-        )
-        found.append((pixazo, settings.pixazo_poll_seconds, settings.pixazo_max_concurrency))
-    return found
+        for each in settings.providers
+        if each.api_key is not None
+    ]
 
 
 def _provider_names(settings: Settings) -> Callable[[str], str]:
     """Return a function that names the provider of a host, for the metrics."""
-    names = {
-        yarl.URL(settings.krea_api_base).authority: "krea",
-        yarl.URL(settings.pixazo_api_base).authority: "pixazo",
-    }
+    names = {yarl.URL(each.api_base).authority: each.name for each in settings.providers}
     return lambda authority: names.get(authority, "other")
 
 
@@ -183,8 +182,10 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         bot = ShardedBot(bot_parts, shards=shards) if role is Role.GATEWAY else Bot(bot_parts)
         context.presenter.set(bot.replies)  # before anything starts that shows something
 
-        for provider, poll_seconds, slots in providers_of(settings, session, clock=clock.now):
-            dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
+        for provider, chosen in providers_of(settings, session, clock=clock.now):
+            dispatcher = parts.add_provider(
+                provider, poll_seconds=chosen.poll_seconds, max_concurrency=chosen.max_concurrency
+            )
             if provider.has_styles and role is not Role.WORKER:
                 reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
                 supervisor.start_forever("styles", reader.run)

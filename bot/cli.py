@@ -206,8 +206,8 @@ async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:
         ("http", True, _describe_listeners(settings)),
     ]
     async with aiohttp.ClientSession() as session:
-        for provider, _, slots in app.providers_of(settings, session):
-            rows.append(await _row(provider.name, _check_provider(provider, slots)))
+        for provider, chosen in app.providers_of(settings, session):
+            rows.append(await _row(provider.name, _check_provider(provider, chosen.max_concurrency)))
     return rows
 
 

@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,8 +23,11 @@ _HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
 _LISTEN_HOST = re.compile(r"^[A-Za-z0-9.-]+$")
 _ID = re.compile(r"^[1-9][0-9]{0,19}$")
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]{2,39}$")
-_OWN_NAME = re.compile(r"^(ALLOWED_SERVER|CATALOGUE|DEFAULT_[MQ]|DIRECT_|DISCORD|KREA|OPERATOR|PIXAZO|TOPUP)")
-"""How names in the environment begin that only this bot reads, so that one that it does not know is a typo."""
+_OWN_PREFIXES = ("ALLOWED_SERVER", "CATALOGUE", "DEFAULT_M", "DEFAULT_Q", "DIRECT_", "DISCORD", "OPERATOR", "TOPUP")
+"""How names in the environment begin that only this bot reads, so that one that it does not know is a typo.
+
+The names of the providers are such as well.
+"""
 
 _QUOTES = ("'", '"', "\u201c", "\u201d", "\u201e", "\u2018", "\u2019")
 
@@ -139,6 +143,17 @@ _Seconds = Annotated[
 _LISTEN_HOST_DESCRIPTION = "an address to listen on, without a port, such as 127.0.0.1 or 0.0.0.0"
 _ListenHost = Annotated[str, AfterValidator(_listen_host), Field(description=_LISTEN_HOST_DESCRIPTION)]
 _Switch = Annotated[bool, Field(description="true or false")]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What is set for one provider. Without a key nothing is ordered there."""
+
+    name: str
+    api_key: SecretStr | None
+    api_base: str
+    poll_seconds: float
+    max_concurrency: int
 
 
 class Settings(BaseSettings):
@@ -275,15 +290,34 @@ class Settings(BaseSettings):
     @property
     def secret_values(self) -> tuple[str, ...]:
         """Secrets, which must never appear in a log."""
-        keys = (self.discord_token, self.krea_api_key, self.pixazo_api_key)
+        secrets = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         passwords = self.database_url.secrets if isinstance(self.database_url, PostgresAddress) else ()
-        return (*(key.get_secret_value() for key in keys if key is not None), *passwords)
+        return (*secrets, *passwords)
+
+    @property
+    def providers(self) -> tuple[ProviderSettings, ...]:
+        """What is set for each provider, with a key or without. A further provider is one more entry."""
+        return (
+            ProviderSettings(
+                name="krea",
+                api_key=self.krea_api_key,
+                api_base=self.krea_api_base,
+                poll_seconds=self.krea_poll_seconds,
+                max_concurrency=self.krea_max_concurrency,
+            ),
+            ProviderSettings(
+                name="pixazo",
+                api_key=self.pixazo_api_key,
+                api_base=self.pixazo_api_base,
+                poll_seconds=self.pixazo_poll_seconds,
+                max_concurrency=self.pixazo_max_concurrency,
+            ),
+        )
 
     @property
     def provider_keys(self) -> frozenset[str]:
         """The names of the providers that we have a key for."""
-        keys = {"krea": self.krea_api_key, "pixazo": self.pixazo_api_key}
-        return frozenset(name for name, key in keys.items() if key is not None)
+        return frozenset(provider.name for provider in self.providers if provider.api_key is not None)
 
     @property
     def limits(self) -> Limits:
@@ -324,8 +358,9 @@ def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) ->
         raise SettingsError(_describe(error)) from None
     if credentials and settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is missing: it must be the bot's token from Discord's developer portal")
-    if credentials and settings.krea_api_key is None and settings.pixazo_api_key is None:
-        raise SettingsError("KREA_API_KEY or PIXAZO_API_KEY is missing: at least one provider's key is needed")
+    if credentials and not settings.provider_keys:
+        names = " or ".join(f"{provider.name.upper()}_API_KEY" for provider in settings.providers)
+        raise SettingsError(f"{names} is missing: at least one provider's key is needed")
     if settings.http_port != 0 and settings.webhook_address == (settings.http_host, settings.http_port):
         raise SettingsError("WEBHOOK_PORT must be another port than HTTP_PORT, or empty")
     return settings
@@ -376,8 +411,10 @@ def _check_names(env_file: Path) -> None:
 
 def _check_environment_names() -> None:
     """Refuse a variable that only this bot would read and does not know: container engines pass on whole env files."""
+    providers = (name.removesuffix("API_KEY") for name in _known_names() if name.endswith("_API_KEY"))
+    own_prefixes = (*_OWN_PREFIXES, *providers)
     for name in sorted(name.upper() for name in os.environ):
-        if _OWN_NAME.match(name) and _NAME.match(name) and name not in _known_names():
+        if name.startswith(own_prefixes) and _NAME.match(name) and name not in _known_names():
             raise SettingsError(f"{name} in the environment is not a setting{_suggestion(name)}")
 
 

@@ -55,7 +55,7 @@ def _content(file: Path) -> bytes:
 async def _listed(settings: Settings, since: datetime, now: datetime) -> JobList | None:
     """Return the provider's list; None without a key. Raises ProviderError."""
     async with aiohttp.ClientSession() as session:
-        for provider, _, _ in app.providers_of(settings, session):
+        for provider, _ in app.providers_of(settings, session):
             if provider.lists_costs:
                 return await provider.listed_costs(since=since, now=now)
     return None

@@ -38,8 +38,7 @@ def describe_process(settings: Settings, *, role: Role, shards: Shards | None, o
             "OPERATOR_COST_PER_MEMBER_USD": format_usd(settings.operator_cost_per_member_usd),
             "OPERATOR_COST_DAILY_CAP_USD": format_usd(settings.cost_daily_cap_usd_micros),
             "MAX_RUNNING_JOBS_PER_USER": str(settings.max_running_jobs_per_user),
-            "KREA_MAX_CONCURRENCY": str(settings.krea_max_concurrency),
-            "PIXAZO_MAX_CONCURRENCY": str(settings.pixazo_max_concurrency),
+            **{f"{each.name.upper()}_MAX_CONCURRENCY": str(each.max_concurrency) for each in settings.providers},
             overrides.name: prices,
         },
     )

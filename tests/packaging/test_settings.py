@@ -12,6 +12,7 @@ import pytest
 from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import SettingsError
@@ -135,6 +136,15 @@ def test_defaults_are_those_of_the_contract(environment: pytest.MonkeyPatch, no_
     assert settings.database_url == Path("data/bot.sqlite3")
     assert settings.public_url is None
     assert settings.secret_values == ("a-token", "a-key")
+
+
+def test_every_key_and_password_is_kept_out_of_the_log():
+    secrets = [name for name, field in Settings.model_fields.items() if field.annotation == SecretStr | None]
+    settings = Settings(_env_file=None, **{name: SecretStr(f"secret-{name}") for name in secrets})  # pyright: ignore[reportCallIssue]
+    assert {f"secret-{name}" for name in ("discord_token", "krea_api_key", "pixazo_api_key")} <= set(
+        settings.secret_values
+    )
+    assert len(settings.secret_values) == len(secrets)
 
 
 @pytest.mark.hostile("G-03")
