@@ -98,7 +98,8 @@ def merged(tag: str, words: Catalogue) -> Catalogue:
     there = read_po((FOLDER / f"{tag}.po").read_text("utf-8").splitlines(), abort_invalid=True)
     for text in (text for text in words if text.id):
         old = there.get(text.id, text.context)
-        old = old if old and old.id == text.id else Message(text.id)
+        none = "" if isinstance(text.id, str) else ("",) * catalogue.num_plurals
+        old = old if old and old.id == text.id else Message(text.id, none)
         flags, notes = {"fuzzy"} & old.flags, {"auto_comments": text.auto_comments, "user_comments": old.user_comments}
         catalogue.add(text.id, old.string, text.locations, flags, context=text.context, **notes)
     return catalogue
@@ -114,8 +115,10 @@ def main() -> None:
         with (FOLDER / f"{tag}.po").open("wb") as po, (FOLDER / f"{tag}.mo").open("wb") as mo:
             write_po(po, catalogue, **PO)
             write_mo(mo, catalogue)
-        missing = sum(not text.string or text.fuzzy or not all(text.string) for text in catalogue if text.id)
-        print(f"{tag}: {f'{missing} of {len(words)} missing' if missing else f'all {len(words)} there'}")
+        missing = [text.id for text in catalogue if text.id and (not text.string or text.fuzzy or not all(text.string))]
+        print(f"{tag}: {f'{len(missing)} of {len(words)} missing' if missing else f'all {len(words)} there'}")
+        for text in missing:
+            print(f"    {text if isinstance(text, str) else text[0]}")
 
 
 if __name__ == "__main__":
