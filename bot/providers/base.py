@@ -1,6 +1,6 @@
 """The interface of a hosted image API, and its values.
 
-There are two implementations (`krea.py`, `pixazo.py`). They raise only subclasses of `errors.ProviderError`, and the
+The implementations stand beside it, one file each. They raise only subclasses of `errors.ProviderError`, and the
 class alone decides what happens to the money.
 """
 

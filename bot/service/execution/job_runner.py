@@ -4,7 +4,7 @@
                 `ProviderDispatcher.next_job` gives a slot is run, in a task of its own
     adopt       after a restart: a job that is at the provider already is run at once
     run         restartable at any point: every step first checks where the job stands
-    upload      put input images where the provider fetches them; see uploads.py
+    upload      put input images where the provider fetches them; see input_images.py
     submit      queued → submitting → running          the order is sent at most once
     reconcile   uncertain → running | failed           when the answer to the order was lost
     watch       running → succeeded | failed | cancelled
