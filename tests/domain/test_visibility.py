@@ -21,7 +21,7 @@ MAY, WAIT, NO, NOT_YOURS, PRIVATE = (
     Refusal.PRIVATE,
 )
 MEMBER, MODERATOR, ONLOOKER, STRANGER = Person
-END, USE, ORDER = Action
+END, USE, ORDER = Action.END, Action.USE, Action.ORDER
 
 
 def an_order(*statuses: JobStatus, review: ReviewState | None, private: bool = False, deleted: bool = False) -> Reply:
