@@ -130,6 +130,31 @@ EVERY_REFUSAL = [
     errors.StillUnderWay(commands=1),
     errors.StillUnderWay(commands=2, checked_until=NOON),
     errors.DuplicateCommand(),
+    errors.ChannelCapReached(
+        asked_usd_micros=80_000, available_usd_micros=0, limit_usd_micros=1_000_000, resets_at=NOON, channel_id=5
+    ),
+    errors.OperatorDirectCapReached(asked_usd_micros=80_000, available_usd_micros=20_000, resets_at=NOON),
+    errors.DearerThanAgreed(amount_usd_micros=80_000),
+    errors.ServerBusy(running=9, limit=9),
+    errors.DirectBusy(running=9, limit=9),
+    errors.AskedTooOften(free_at=NOON),
+    errors.ManyAsking(free_at=NOON),
+    errors.SameModelTwice(model_label="Nano"),
+    errors.UnknownPreset(name="night"),
+    *(
+        errors.NotAllowedHere(reason, model_label="Nano", word="gore", channel_ids=channels, role_ids=roles)
+        for reason, channels, roles in (
+            ("channel", (), ()),
+            ("channel", (5, 6), ()),
+            ("model", (), ()),
+            ("other_roles", (), (7,)),
+            ("age_restricted", (), ()),
+            ("age_restricted_model", (), ()),
+            ("direct", (), ()),
+            ("word", (), ()),
+        )
+    ),
+    errors.ListFull(limit=200),
 ]
 
 
@@ -149,6 +174,7 @@ def test_every_kind_of_refusal_has_words() -> None:
     own = {kind for kind in kinds(RequestRefused) if kind.__module__ == "bot.domain.errors"} - {RequestRefused}
     handled = set(re.findall(r"case (\w+)\(", inspect.getsource(refusals.refusal)))
     assert {kind.__name__ for kind in own} <= handled
+    assert own - {type(error) for error in EVERY_REFUSAL} == set(), "add an example to EVERY_REFUSAL"
 
 
 def test_a_refusal_without_words_of_its_own_is_still_answered() -> None:
