@@ -196,8 +196,7 @@ async def open_edit_form(
     permissions = await permissions_of(client.service, interaction)
     source = (next(iter(images.values())), ImageRole.SOURCE)
     order = Order(request=_request(interaction, "", model_id, {}), attachments=(source,))
-    default_id = client.order_flow.default_model_id(order, permissions)
-    choices = model_choices(client.service, permissions, order, default_model_id=default_id)
+    choices = model_choices(client.service, permissions, order)
     if not choices:
         await respond_privately(interaction, card.refused(job_card.NO_MODEL_HERE()))
         return

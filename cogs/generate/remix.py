@@ -47,8 +47,7 @@ async def open_remix(interaction: Interaction, reply: Reply, job: Job) -> None:
         await respond_privately(interaction, layout, files=recipe.files())
         return
     permissions = await permissions_of(client.service, interaction)
-    default_id = client.order_flow.default_model_id(order, permissions)
-    choices = model_choices(client.service, permissions, order, default_model_id=default_id)
+    choices = model_choices(client.service, permissions, order)
     if not choices:
         await respond_privately(interaction, card.refused(job_card.NO_MODEL_HERE()))
         return

@@ -15,7 +15,7 @@ from bot.domain.errors import UnknownPreset
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.domain.presets import MemberDefaults, Preset, name_key
 from bot.service.job_service import JobService
-from cogs.generate.ordering.permissions import Permissions
+from cogs.generate.ordering.permissions import Permissions, default_model
 from cogs.text.locale import get_locale, option_name
 from cogs.ui.attachments import PostedFile
 
@@ -118,7 +118,7 @@ def in_canonical_names(service: JobService, order: Order) -> Order:
 
 
 async def with_own_settings(
-    service: JobService, order: Order, own: MemberDefaults, *, permissions: Permissions, default_model_id: str
+    service: JobService, order: Order, own: MemberDefaults, *, permissions: Permissions
 ) -> Order:
     """Return the order with a model, with what its preset adds and with the member's defaults. Raises UnknownPreset.
 
@@ -127,10 +127,12 @@ async def with_own_settings(
     """
     request, additions = order.request, order.additions
     if additions is None or not additions.uses_own_settings:
-        return order if request.model_id != DEFAULT_MODEL else order.with_model(default_model_id)
+        if request.model_id != DEFAULT_MODEL:
+            return order
+        return order.with_model(default_model(service, permissions.policy, request.kind))
     preset = await _preset(service, request, additions.preset_name, own)
     model_id = request.model_id or (preset and preset.model_id) or own_model(service, own, request.kind, permissions)
-    request = replace(request, model_id=model_id or default_model_id)
+    request = replace(request, model_id=model_id or default_model(service, permissions.policy, request.kind))
     template = None if preset is None else template_of(service, preset, request)
     additions = replace(additions, template=template, defaults=own.options)
     return replace(

@@ -214,23 +214,14 @@ class OrderFlow:
             with suppress(RequestRefused, StoreError):  # what cannot be completed is offered as it is
                 order = await self._completed(order, own, permissions)
             if order.request.model_id == DEFAULT_MODEL:
-                order = order.with_model(self.default_model_id(order, permissions))
+                order = order.with_model(default_model(self._service, permissions.policy, order.request.kind))
             offered = await near_orders(
-                self._service,
-                order,
-                error,
-                permissions=permissions,
-                member=member_of(interaction),
-                default_model_id=self.default_model_id(order, permissions),
+                self._service, order, error, permissions=permissions, member=member_of(interaction)
             )
         orders = tuple(near.order for near in offered)
         key = self.kept_orders.keep(user_id=interaction.user.id, typed=typed, orders=orders)
         sku_ids = self._sku_ids if isinstance(error, HELPED_BY_A_WALLET) else ()
         return buttons.refusal(text, typed, buttons.buttons(key, typed, offered), sku_ids=sku_ids)
-
-    def default_model_id(self, order: Order, permissions: Permissions) -> str:
-        """Return the model of an order that names none."""
-        return default_model(self._service, permissions.policy, order.request.kind)
 
     async def _completed(self, order: Order, own: MemberDefaults, permissions: Permissions) -> Order:
         """Return the order with a complete request, or in a comparison one for each model.
@@ -239,13 +230,7 @@ class OrderFlow:
         """
         if order.model_ids:
             return self._comparison(order)
-        order = await with_own_settings(
-            self._service,
-            order,
-            own,
-            permissions=permissions,
-            default_model_id=self.default_model_id(order, permissions),
-        )
+        order = await with_own_settings(self._service, order, own, permissions=permissions)
         if order.additions is None:
             return order
         permissions.check(self._service, order.request)

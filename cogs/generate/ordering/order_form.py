@@ -16,7 +16,7 @@ from bot.domain.jobs import JobRequest
 from bot.domain.money.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.ordering.order import Order
-from cogs.generate.ordering.permissions import Permissions
+from cogs.generate.ordering.permissions import Permissions, default_model
 from cogs.text import formatting, job_card, refusals
 from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui.client import Interaction
@@ -50,9 +50,7 @@ class ModelChoice:
         return formatting.shorten(self.label, MAX_CHOICE_CHARACTERS - len(price)) + price
 
 
-def model_choices(
-    service: JobService, permissions: Permissions, order: Order, *, default_model_id: str
-) -> list[ModelChoice]:
+def model_choices(service: JobService, permissions: Permissions, order: Order) -> list[ModelChoice]:
     """List the models that the member may use for an order, the one it names first, else the default one."""
     request = replace(order.requests()[0], prompt=order.request.prompt.strip() or _ANY_PROMPT)
     found: dict[str, ModelChoice] = {}
@@ -62,7 +60,8 @@ def model_choices(
             if fitted is not None:
                 amount = service.quote(fitted).amount_usd_micros
                 found[model.id] = ModelChoice(request=fitted, label=model.label, amount_usd_micros=amount)
-    first = next((model_id for model_id in (order.request.model_id, default_model_id) if model_id in found), None)
+    wanted = (order.request.model_id, default_model(service, permissions.policy, order.request.kind))
+    first = next((model_id for model_id in wanted if model_id in found), None)
     ordered = sorted(found, key=lambda model_id: model_id != first)  # stable: the others keep the catalogue's order
     return [found[model_id] for model_id in ordered[:MAX_MODELS]]
 

@@ -32,7 +32,7 @@ from bot.domain.jobs import ImageRole, JobRequest
 from bot.domain.money.quota import Member, format_usd
 from bot.service.job_service import JobService
 from cogs.generate.ordering.order import Order
-from cogs.generate.ordering.permissions import Permissions
+from cogs.generate.ordering.permissions import Permissions, default_model
 from cogs.text import formatting, refusals
 from cogs.text.locale import MAX_BUTTON_CHARACTERS, option_name
 
@@ -74,14 +74,13 @@ async def near_orders(
     *,
     permissions: Permissions,
     member: Member,
-    default_model_id: str,
 ) -> list[NearOrder]:
     """List up to two orders near the refused one that would be accepted now, or the same one if it only has to wait."""
     order = replace(order, agreed_usd_micros=None)
     if isinstance(error, _LATER):
         return _again(service, order, permissions)
     found: list[NearOrder] = []
-    for near in _changes(service, order, error, permissions, default_model_id):
+    for near in _changes(service, order, error, permissions):
         amount = _price(service, near.order, permissions)
         is_new = all(near.order != replace(other.order, agreed_usd_micros=None) for other in found)
         if amount is not None and is_new and await _is_affordable(service, near.order, member):
@@ -124,7 +123,6 @@ def _changes(
     order: Order,
     error: RequestRefused | StoreError,
     permissions: Permissions,
-    default_model_id: str,
 ) -> Iterator[NearOrder]:
     """Yield orders that might be possible instead, the nearest first; each differs in one thing."""
     if order.model_ids:  # a comparison that could not be completed
@@ -145,21 +143,21 @@ def _changes(
             yield NearOrder(order=order, change=refusals.ORDER())
         case BadOption(option=option) if option in order.request.options:
             yield _without_unfitting(service, order, option)
-            yield from _other_models(service, order, permissions, default_model_id)
+            yield from _other_models(service, order, permissions)
         case BadOption(constraint=AtMostImages(count=count)):
             yield from _fewer_inputs(order, count)
-            yield from _other_models(service, order, permissions, default_model_id)
+            yield from _other_models(service, order, permissions)
         case BadOption(option=ImageRole.REFERENCE, reason="unknown"):
             yield from _fewer_inputs(order, 0)
-            yield from _other_models(service, order, permissions, default_model_id)
+            yield from _other_models(service, order, permissions)
         case BadOption():
-            yield from _other_models(service, order, permissions, default_model_id)
+            yield from _other_models(service, order, permissions)
         case _ if isinstance(error, _OF_MODEL):
             suggestions = error.suggestions if isinstance(error, UnknownModel) else ()
             yield from (_with_model(service, order, model_id) for model_id in suggestions)
-            yield from _other_models(service, order, permissions, default_model_id)
+            yield from _other_models(service, order, permissions)
         case NotAllowedHere(reason=reason) if reason in _RULES_ABOUT_MODELS:
-            yield from _other_models(service, order, permissions, default_model_id)
+            yield from _other_models(service, order, permissions)
         case TooMuchAtRisk():
             yield from (_fewer(order, count) for count in range(order.count - 1, 0, -1))
         case _ if isinstance(error, _TOO_DEAR):
@@ -172,11 +170,9 @@ def _changes(
             return
 
 
-def _other_models(
-    service: JobService, order: Order, permissions: Permissions, default_model_id: str
-) -> Iterator[NearOrder]:
+def _other_models(service: JobService, order: Order, permissions: Permissions) -> Iterator[NearOrder]:
     """Yield the order with the default model, then with the least expensive one that takes everything as it is."""
-    yield _with_model(service, order, default_model_id)
+    yield _with_model(service, order, default_model(service, permissions.policy, order.request.kind))
     yield from _cheapest(service, order, permissions)
 
 
