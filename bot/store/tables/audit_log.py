@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Role, Standing, Topic
 from bot.domain.errors import DatabaseUnusable
+from bot.domain.jobs import Reply
 from bot.domain.money.quota import LimitSubject, Period
 from bot.domain.texts import visible_or_none
 from bot.store.core.columns import to_json, to_micros, to_moment
@@ -70,6 +71,13 @@ def record(
         "created_at": to_micros(change.now),
     }
     connection.execute(_RECORD, row)
+
+
+def record_about_order(connection: Connection, reply: Reply, action: str, change: Change) -> None:
+    """Add a line about what a moderator did with a member's order, which is named by its models."""
+    models = Name(name=", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs)))
+    guild_id, user_id = reply.address.guild_id, reply.user_id
+    record(connection, guild_id, action, LimitSubject.MEMBER, user_id, old=None, new=models, change=change)
 
 
 def entries(

@@ -10,10 +10,8 @@ import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from bot.domain.audit import Name
 from bot.domain.deletion import DeletedOrder, MessageKind, OrderMessage
 from bot.domain.jobs import NO_CHANNEL_ID, Reply
-from bot.domain.money.quota import LimitSubject
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection, DialectSql
 from bot.store.tables import audit_log, jobs
@@ -68,7 +66,8 @@ def delete_reply(connection: Connection, reply_id: str, *, actor_id: int, now: d
         connection.execute(_FORGET_UPLOADS, (sha256,))
     posted_messages.schedule(connection, [message.place for message in messages], at=now + FIRST_RETRY_AFTER)
     if actor_id != reply.user_id:
-        _record(connection, reply, actor_id=actor_id, now=now)
+        change = audit_log.Change(actor_id=actor_id, reason=None, now=now)
+        audit_log.record_about_order(connection, reply, "delete", change)
     return DeletedOrder(unneeded_sha256=frozenset(not_in_use(connection, contents)), messages=tuple(messages))
 
 
@@ -83,17 +82,3 @@ def _card_of(reply: Reply) -> list[OrderMessage]:
     if address.message_id is None or address.channel_id == NO_CHANNEL_ID:
         return []
     return [OrderMessage(channel_id=address.channel_id, message_id=address.message_id, kind=MessageKind.CARD)]
-
-
-def _record(connection: Connection, reply: Reply, *, actor_id: int, now: datetime) -> None:
-    models = ", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs))
-    audit_log.record(
-        connection,
-        reply.address.guild_id,
-        "delete",
-        LimitSubject.MEMBER,
-        reply.user_id,
-        old=None,
-        new=Name(name=models),
-        change=audit_log.Change(actor_id=actor_id, reason=None, now=now),
-    )

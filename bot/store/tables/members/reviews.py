@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bot.domain.audit import Name
 from bot.domain.jobs import Reply, ReviewState
-from bot.domain.money.quota import LimitSubject
 from bot.store.core.columns import to_micros, to_moment
 from bot.store.core.connection import Connection
 from bot.store.tables import audit_log, jobs
@@ -121,17 +119,8 @@ def decide_review(
     jobs.show_again(connection, reply_id)
     reply = jobs.reply(connection, reply_id)
     assert reply is not None, "it was just changed"
-    models = ", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs))
-    audit_log.record(
-        connection,
-        guild_id,
-        "approve" if approves else "refuse",
-        LimitSubject.MEMBER,
-        reply.user_id,
-        old=None,
-        new=Name(name=models),
-        change=audit_log.Change(actor_id=actor_id, reason=reason, now=now),
-    )
+    change = audit_log.Change(actor_id=actor_id, reason=reason, now=now)
+    audit_log.record_about_order(connection, reply, "approve" if approves else "refuse", change)
     return reply
 
 

@@ -9,10 +9,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from bot.domain.audit import Name
 from bot.domain.errors import LedgerError, MemberBlocked
 from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, Reply, ResultImage
-from bot.domain.money.quota import Limits, LimitSubject, Member
+from bot.domain.money.quota import Limits, Member
 from bot.domain.money.spendable import Spendable
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
@@ -227,9 +226,7 @@ def ask_to_cancel(
         return None
     change = audit_log.Change(actor_id=actor_id, reason=reason, now=now)
     jobs.set_cancel_reason(connection, reply_id, reason)
-    what = Name(name=", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs)))
-    guild_id, user_id = reply.address.guild_id, reply.user_id
-    audit_log.record(connection, guild_id, "cancel", LimitSubject.MEMBER, user_id, old=None, new=what, change=change)
+    audit_log.record_about_order(connection, reply, "cancel", change)
     return jobs.reply(connection, reply_id)
 
 
