@@ -49,7 +49,7 @@ class NotAllowed(app_commands.CheckFailure):
 
 
 class ClickDebouncer:
-    """Recognises a double click on a button that costs money."""
+    """Recognises a double click on a button."""
 
     def __init__(self) -> None:
         self._latest: dict[tuple[int, int, str], tuple[int, float]] = {}

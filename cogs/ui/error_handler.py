@@ -11,11 +11,11 @@ import aiohttp
 import discord
 from discord import app_commands, ui
 
-from bot.domain.errors import RequestRefused, StoreError
+from bot.domain.errors import RequestRefused, StillBusyForYou, StoreError
 from cogs.text import refusals
 from cogs.text.locale import set_locale_of
 from cogs.ui.checks import NotAllowed, require_allowed_server, require_choice, require_possible_text
-from cogs.ui.client import Interaction
+from cogs.ui.client import BotClient, Interaction
 from cogs.ui.initial_response import defer_if_late, refuse_privately
 
 _log = logging.getLogger(__name__)
@@ -83,12 +83,17 @@ class DynamicComponent(ui.DynamicItem[ComponentT], ABC, template="(?!)"):  # thi
         """Handle a click or a choice."""
         set_locale_of(interaction)
         defer_if_late(interaction)
+        client: BotClient = interaction.client
+        is_double = client.click_debouncer.is_double(interaction)
         try:
             require_allowed_server(interaction)
             require_possible_text(interaction)
             require_choice(interaction)
             await self.handle(interaction)
         except Exception as error:
+            if is_double and isinstance(error, StillBusyForYou):  # the answer to the first click says it all
+                await interaction.response.defer()
+                return
             await report(interaction, error)
 
     @abstractmethod

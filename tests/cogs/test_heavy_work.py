@@ -129,6 +129,21 @@ async def test_a_member_has_one_piece_of_heavy_work_at_a_time(stage: Stage) -> N
     assert len(stage.env.errors) == len(commands)
 
 
+async def test_a_double_click_is_answered_once(stage: Stage) -> None:
+    turns = await pages(stage)
+    who, question, label = turns["history delete"]
+    work = stage.core.service.heavy_work
+    with work.page(Requester(stage.guild.id, who.id)):
+        first = stage.said(await stage.press(who, question, label))
+        assert first.text == refusals.STILL_BUSY_FOR_YOU(), "after another command"
+        errors = len(stage.env.errors)
+        second = await stage.press(who, question, label)
+    assert second.acknowledged
+    assert second.followups == []
+    assert not second.ephemeral
+    assert len(stage.env.errors) == errors
+
+
 async def test_who_waits_too_long_for_an_export_is_told_when_to_try_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
