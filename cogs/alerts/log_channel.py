@@ -138,9 +138,12 @@ def _log_not_posted(view: ReplyView, error: Exception) -> None:
 
 
 def missing_permissions(guild: discord.Guild | None, channel_id: int) -> list[str] | None:
-    """Name the permissions that the bot lacks to post images in the channel; None if it does not know the channel."""
+    """Name the permissions that the bot lacks to post images in the channel; None if it knows no such channel.
+
+    A category or a forum takes no messages, so it is none.
+    """
     channel = guild.get_channel_or_thread(channel_id) if guild is not None else None
-    if guild is None or channel is None:
+    if guild is None or not isinstance(channel, discord.abc.Messageable):
         return None
     has = channel.permissions_for(guild.me)
     send = "send_messages_in_threads" if isinstance(channel, discord.Thread) else "send_messages"

@@ -9,6 +9,7 @@ from typing import Any
 
 import discord
 import pytest
+from simcord.backend.errors import OptionError
 
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
@@ -492,6 +493,42 @@ async def test_when_discord_does_not_take_the_first_post_the_log_stays_as_it_was
     said = await stage.settings("log-channel", channel=log)
     assert "Discord did not let me post" in said.text
     assert await policy(stage) == Policy()
+
+
+@pytest.mark.parametrize("command", ["log-channel", "weekly-report", "showcase", "review"])
+async def test_what_takes_no_messages_is_no_place_to_post(stage: Stage, command: str) -> None:
+    option = "review_channel" if command == "review" else "channel"
+    places: list[dict[str, Any]] = [
+        {option: stage.guild.create_category("rooms")},
+        {option: stage.guild.create_forum_channel("talk")},
+    ]
+    for place in places:
+        with pytest.raises(OptionError, match="only allows channel types"):
+            await stage.settings(command, **place)
+    commands = stage.env.backend.commands[None]
+    commands.update({key: _without_channel_types(each) for key, each in commands.items()})
+    for place in places:
+        said = await stage.settings(command, **place)
+        assert said.text == refusals.COMMAND_CHANGED(), "to a client that has the command of an earlier version"
+    assert await policy(stage) == Policy()
+    assert len(stage.env.errors) == len(places)
+
+
+def _without_channel_types(command: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in command.items() if key != "channel_types"}
+    return kept | {"options": [_without_channel_types(option) for option in command.get("options") or ()]}
+
+
+async def test_a_review_channel_that_takes_no_messages_is_named(stage: Stage) -> None:
+    forum = stage.guild.create_forum_channel("talk")
+    await stage.core.store.change_policy(
+        stage.guild.id,
+        lambda old: replace(old, review_channel_id=forum.id, reviewed_channels=(stage.channel.id,)),
+        actor_id=stage.mo.id,
+        reason=None,
+        now=stage.env.now(),
+    )
+    assert moderation.LOG_UNKNOWN_CHANNEL(channel=forum.mention) in (await stage.settings("review")).text
 
 
 # -- what was typed wrongly --------------------------------------------------------------------------------------

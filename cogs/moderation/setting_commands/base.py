@@ -46,6 +46,29 @@ _MODEL_PATTERN = re.compile(r"[a-z0-9._/*?-]{1,100}")
 Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread
 Action = app_commands.Choice[str]
 
+
+class _PostChannel(app_commands.Transformer):
+    """A channel that takes messages: no category, and no forum, which takes posts alone."""
+
+    @property
+    def type(self) -> discord.AppCommandOptionType:
+        return discord.AppCommandOptionType.channel
+
+    @property
+    def channel_types(self) -> list[discord.ChannelType]:
+        types = discord.ChannelType
+        threads = [types.news_thread, types.public_thread, types.private_thread]
+        return [types.text, types.news, types.voice, types.stage_voice, *threads]
+
+    async def transform(self, interaction: discord.Interaction[Any], value: Channel, /) -> Channel:
+        """Return the channel. Raises TransformerError for one that a modified or outdated client sends."""
+        if value.type not in self.channel_types:
+            raise app_commands.TransformerError(value, self.type, self)
+        return value
+
+
+PostChannel = app_commands.Transform[Channel, _PostChannel]
+
 group = app_commands.Group(
     name="settings",
     description="Where images can be ordered, with which models, and what is logged",

@@ -22,6 +22,7 @@ from cogs.moderation.setting_commands.base import (
     REMOVE,
     Action,
     Channel,
+    PostChannel,
     SettingsCog,
     group,
     known_entries,
@@ -44,7 +45,7 @@ class PostSettings(SettingsCog):
     async def log_channel(
         self,
         interaction: discord.Interaction[Any],
-        channel: Channel | None = None,
+        channel: PostChannel | None = None,
         clear: bool = False,
         reason: Reason | None = None,
     ) -> None:
@@ -72,7 +73,7 @@ class PostSettings(SettingsCog):
     async def weekly_report(
         self,
         interaction: discord.Interaction[Any],
-        channel: Channel | None = None,
+        channel: PostChannel | None = None,
         clear: bool = False,
         reason: Reason | None = None,
     ) -> None:
@@ -101,7 +102,7 @@ class PostSettings(SettingsCog):
     async def showcase(
         self,
         interaction: discord.Interaction[Any],
-        channel: Channel | None = None,
+        channel: PostChannel | None = None,
         stars: app_commands.Range[int, 1, MAX_STARS] | None = None,
         clear: bool = False,
         reason: Reason | None = None,
@@ -145,7 +146,7 @@ class PostSettings(SettingsCog):
         channel: Channel | None = None,
         role: discord.Role | None = None,
         model: str | None = None,
-        review_channel: Channel | None = None,
+        review_channel: PostChannel | None = None,
         reason: Reason | None = None,
     ) -> None:
         """Choose whose images are reviewed, and where. What waits for a decision keeps waiting, whatever changes."""
