@@ -347,6 +347,58 @@ async def test_a_port_full_of_requests_that_are_handled_refuses_new_connections(
             writer.close()
 
 
+@pytest.mark.hostile("G-06")
+async def test_bodies_that_do_not_arrive_keep_no_webhook_out(client: Client, session: aiohttp.ClientSession):
+    handled = 0
+
+    async def read_body(request: web.Request) -> web.Response:
+        nonlocal handled
+        handled += 1
+        await request.read()
+        return web.Response()
+
+    hooks = WebhookRoutes(lambda token, body_id: client.hooks.append((token, body_id))).routes()
+    async with HttpServer(
+        [*hooks, web.post("/slow", read_body)], host="127.0.0.1", port=0, max_connections=20
+    ) as server:
+        slow = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na"
+        clients = [await connect(server, slow) for _ in range(20)]
+        async with asyncio.timeout(60):
+            while handled < 20:
+                await asyncio.sleep(0)
+        async with session.post(f"http://127.0.0.1:{server.port}/hooks/t0ken", data=b'{"job_id": "j-1"}') as response:
+            assert response.status == 204
+        for _, writer in clients:
+            writer.close()
+    assert client.hooks == [("t0ken", "j-1")]
+
+
+@pytest.mark.hostile("G-06")
+async def test_a_flood_of_connections_that_are_closed_for_others_is_not_logged(caplog: pytest.LogCaptureFixture):
+    async def send_part(server: HttpServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, TimeoutError):
+            writer.write(b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na")
+            await asyncio.wait_for(reader.read(), 0.5)  # those that are left when all were sent get no answer
+
+    routes = WebhookRoutes(lambda *_: None).routes()
+    async with HttpServer(routes, host="127.0.0.1", port=0, max_connections=20) as server:
+        for _ in range(5):
+            await asyncio.gather(*(send_part(server) for _ in range(200)))
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.hostile("G-06")
+async def test_clients_that_leave_before_their_body_are_not_logged(client: Client, caplog: pytest.LogCaptureFixture):
+    header = b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+    for rest in (b"\r\n", b"Expect: 100-continue\r\n\r\n"):
+        for _ in range(20):
+            _, writer = await connect(client.server, header + rest)
+            writer.transport.abort()
+    await count_of(client.server, 0)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 async def count_of(server: HttpServer, count: int) -> None:
     """Wait until the server has accepted `count` connections."""
     async with asyncio.timeout(60):

@@ -123,8 +123,8 @@ async def _read(request: web.Request) -> bytes | None:
                 body += chunk
                 if len(body) > MAX_WEBHOOK_BYTES:
                     return None
-    except (TimeoutError, OSError, web.HTTPException, ValueError):
-        return None
+    except (TimeoutError, OSError, web.HTTPException, ValueError, RuntimeError):
+        return None  # aiohttp raises RuntimeError where the connection was closed before its body is asked for
     return bytes(body)
 
 

@@ -57,8 +57,9 @@ _WARNING_SECONDS = 60.0
 class HttpServer:
     """Serves `routes` on one address.
 
-    At the limit of connections, the one that has been idle for longest is closed for the new one. A flood of idle
-    sockets therefore does not keep out a provider's webhook or a health check. `setting_prefix` is HTTP or WEBHOOK.
+    At the limit of connections, the one that has been idle for longest is closed for the new one; one whose body is
+    not complete is as idle. A flood of slow senders therefore does not keep out a provider's webhook or a health check.
+    `setting_prefix` is HTTP or WEBHOOK.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class HttpServer:
         """Count a new connection; at the limit, close the one that has been idle for longest, or else this one."""
         if len(self._open) >= self._max_connections:
             self._warn()
-            idle = next((other for other in self._open if not other.handles_request), connection)
+            idle = next((other for other in self._open if other.is_idle), connection)
             idle.abort()
             if idle is connection:
                 return
@@ -182,7 +183,7 @@ class HttpServer:
 class _Connection(web.RequestHandler):
     """aiohttp's protocol for one connection; knows since when it waits for a request or handles one."""
 
-    __slots__ = ("_http_server", "_lines_left", "_socket_transport", "changed_at", "handles_request")
+    __slots__ = ("_http_server", "_lines_left", "_request", "_socket_transport", "changed_at")
 
     def __init__(self, http_server: HttpServer, handlers: web.Server) -> None:
         loop = asyncio.get_running_loop()
@@ -194,8 +195,18 @@ class _Connection(web.RequestHandler):
         self._http_server = http_server
         self._socket_transport: asyncio.Transport | None = None
         self._lines_left = MAX_LINES
-        self.handles_request = False
+        self._request: web.Request | None = None
         self.changed_at = loop.time()
+
+    @property
+    def handles_request(self) -> bool:
+        """Whether a request is handled, complete or not."""
+        return self._request is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for its client: for a request, or for the rest of one."""
+        return self._request is None or not self._request.content.is_eof()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -214,9 +225,9 @@ class _Connection(web.RequestHandler):
         else:
             super().data_received(data)
 
-    def note_handling(self, handles_request: bool) -> None:
-        """Note that a request begins or ends to be handled."""
-        self.handles_request = handles_request
+    def note_handling(self, request: web.Request | None) -> None:
+        """Note which request is handled from now on; None after it."""
+        self._request = request
         self.changed_at = asyncio.get_running_loop().time()
         self._http_server.changed(self)
 
@@ -229,9 +240,10 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that is not HTTP, and log nothing: a flood would fill the disk, and its path may be secret.
 
-        aiohttp logs a traceback with the first bytes of each, and sends them back. Our own errors are still logged.
+        aiohttp logs a traceback with the first bytes of each, and sends them back; and one for each client that is gone
+        before it was asked for its body. Our own errors are still logged.
         """
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, ConnectionError):
             return super().handle_error(request, status, exc, message)
         response = web.Response(status=status)
         response.force_close()
@@ -246,14 +258,14 @@ class _Connection(web.RequestHandler):
 @web.middleware
 async def _note_handling(request: web.Request, handler: Handler) -> web.StreamResponse:
     connection = cast("_Connection", request.protocol)
-    connection.note_handling(True)
+    connection.note_handling(request)
     try:
         response = await handler(request)
         # One request for each connection, or thousands in a row would be answered before other code runs.
         response.force_close()
         return response
     finally:
-        connection.note_handling(False)
+        connection.note_handling(None)
 
 
 def _explain(error: OSError, prefix: str, host: str, port: int) -> str:
