@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from bot import cli
 from bot.domain.jobs import Failure, FailureReason
 from bot.domain.money.quota import Member
+from bot.store.core.connection import APPLICATION_ID
+from bot.store.sqlite.connection import connect
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, admitted, an_image, finished, running
 
@@ -94,3 +97,17 @@ async def test_verify_reports_a_valid_ledger(path: Path, capsys: pytest.CaptureF
 def test_a_missing_database_is_an_error(path: Path, capsys: pytest.CaptureFixture[str], question: str) -> None:
     assert cli.main(["ledger", question]) == 1
     assert "There is no database" in capsys.readouterr().err
+
+
+def test_house_says_what_a_database_is_that_it_cannot_read(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_bytes(b"")
+    assert cli.main(["ledger", "house"]) == 1
+    assert "is damaged: it does not begin like an SQLite file" in capsys.readouterr().err
+    path.unlink()
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+        assert cli.main(["ledger", "house"]) == 1
+        assert "is a database of another program" in capsys.readouterr().err
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        assert cli.main(["ledger", "house"]) == 1
+    assert "is of an older version. Start the bot on it once" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from bot.catalogue.provider_description.model_notices import ModelNotice
 from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, DialectSql
+from bot.store.sqlite import schema
 from bot.store.sqlite.connection import connect_for_reading
 from bot.store.tables.shared import catalogue
 
@@ -35,12 +36,23 @@ def open_readonly(location: Location) -> Generator[Connection]:
         return
     if not location.exists():
         raise StoreError(f"There is no database {location}.")
+    is_older = False
     try:
+        schema.check_header(location)
         with closing(connect_for_reading(location)) as connection:
+            schema.check_program(connection, location)
+            is_older = schema.version_of(connection) < schema.newest_version()
             connection.execute("BEGIN")
             yield connection
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
+        if is_older:  # what is asked for is not there yet
+            raise older_version(location) from error
         raise StoreError(f"{location} cannot be read: {error}") from error
+
+
+def older_version(location: Location) -> StoreError:
+    """Return the error for a database that this program has yet to upgrade."""
+    return StoreError(f"{location} is of an older version. Start the bot on it once, which makes a backup of a file.")
 
 
 @contextmanager
@@ -51,7 +63,7 @@ def open_server_readonly(address: PostgresAddress) -> Generator[PostgresConnecti
     """
     import psycopg
 
-    from bot.store.postgres import schema
+    from bot.store.postgres import schema as postgres_schema
     from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 
     try:
@@ -59,7 +71,7 @@ def open_server_readonly(address: PostgresAddress) -> Generator[PostgresConnecti
     except psycopg.Error as error:
         raise unreachable(address, error) from error
     try:
-        if not schema.check_ours(connection, address):
+        if not postgres_schema.check_ours(connection, address):
             raise StoreError(f"There is no database of this program in {address} yet.")
         connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         yield connection
@@ -129,11 +141,11 @@ def exists(location: Location) -> bool:
         return location.exists()
     import psycopg
 
-    from bot.store.postgres import schema
+    from bot.store.postgres import schema as postgres_schema
     from bot.store.postgres.connection import PostgresConnection, unreachable
 
     try:
         with closing(PostgresConnection.open(location)) as connection:
-            return schema.check_ours(connection, location)
+            return postgres_schema.check_ours(connection, location)
     except psycopg.Error as error:
         raise unreachable(location, error) from error

@@ -17,7 +17,7 @@ from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
 from bot.domain.money.quota import format_usd
 from bot.store.admin.ledger_rules import RULES
-from bot.store.admin.readonly import open_server_readonly
+from bot.store.admin.readonly import older_version, open_server_readonly
 from bot.store.core.columns import QUARTER_MICROS
 from bot.store.core.connection import Connection, Row
 from bot.store.postgres import schema as postgres_schema
@@ -69,7 +69,7 @@ def verify_file(path: Path) -> list[Finding]:
         with closing(connect_for_reading(path)) as connection:
             schema.check_ours(connection, path)
             if schema.version_of(connection) < schema.newest_version():
-                raise _older(path)
+                raise older_version(path)
             return verify(connection)
     except sqlite3.DatabaseError as error:
         raise schema.unusable(path, f"is damaged ({error})") from error
@@ -79,14 +79,10 @@ def verify_server(address: PostgresAddress) -> list[Finding]:
     """Check a database on a server, as `verify_file` does a file."""
     with open_server_readonly(address) as connection:
         if postgres_schema.version_of(connection) < postgres_schema.newest_version():
-            raise _older(address)
+            raise older_version(address)
         expected = postgres_schema.expected_objects(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return findings_of_server(connection, expected)
-
-
-def _older(location: Location) -> StoreError:
-    return StoreError(f"{location} is of an older version. Start the bot on it once, which makes a backup of a file.")
 
 
 def findings_of_server(connection: PostgresConnection, expected: Mapping[str, str]) -> list[Finding]:
