@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,7 +136,7 @@ async def test_a_copy_that_cannot_be_written_is_a_sentence_and_leaves_nothing(pa
     with pytest.raises(StoreError, match=r"There is no folder .*nowhere for the copy"):
         copy_database(path, tmp_path / "nowhere" / "backup.sqlite3")
     (tmp_path / "a folder").mkdir()
-    with pytest.raises(StoreError, match="could not be copied"):
+    with pytest.raises(StoreError, match="is no backup"):
         copy_database(path, tmp_path / "a folder")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be replaced"):
@@ -142,3 +144,37 @@ async def test_a_copy_that_cannot_be_written_is_a_sentence_and_leaves_nothing(pa
     (tmp_path / "directory" / "inside").mkdir(parents=True)
     with pytest.raises(StoreError, match="could not be restored"):
         restore(path, tmp_path / "directory")
+
+
+async def test_a_copy_replaces_older_copies_and_nothing_else(path: Path, tmp_path: Path) -> None:
+    backup, settings, fifo = tmp_path / "backup.sqlite3", tmp_path / ".env", tmp_path / "pipe"
+    settings.write_text("DISCORD_TOKEN=x")
+    os.mkfifo(fifo)
+    async with await Store.open(path) as store:
+        reply = await admitted(store)
+        for _ in range(2):
+            await store.backup_to(backup)
+        another = tmp_path / "another.sqlite3"
+        async with await Store.open(another):
+            for target in (Path(f"{path}-wal"), settings, fifo, another):
+                with pytest.raises(StoreError, match="Name another file for the copy"):
+                    copy_database(path, target)
+    assert fifo.is_fifo()
+    assert settings.read_text() == "DISCORD_TOKEN=x"
+    assert verify_file(path) == []
+    assert await replies(path) == {reply.id}
+
+
+async def test_a_copy_of_nothing_does_not_replace_a_good_one(path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.sqlite3"
+    async with await Store.open(path) as store:
+        reply = await admitted(store)
+        await store.backup_to(backup)
+    foreign = tmp_path / "foreign.sqlite3"
+    with closing(connect(foreign)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    path.write_bytes(b"")
+    for source, sentence in ((path, "is damaged"), (foreign, "another program"), (tmp_path / "none", "no database")):
+        with pytest.raises(StoreError, match=sentence):
+            copy_database(source, backup)
+    assert await replies(backup) == {reply.id}

@@ -34,16 +34,22 @@ _WALLETS_SINCE = 14
 def copy_database(source: Path, target: Path) -> None:
     """Write everything committed in `source` to `target`, replaced whole or not at all. Works while it is in use.
 
-    Raises StoreError.
+    Raises DatabaseUnusable when `source` is emptied or not ours, so that no copy of nothing replaces a good one, and
+    StoreError.
     """
+    if not source.is_file():
+        raise StoreError(f"There is no database {source}.")
     if target.resolve() == source.resolve():
         raise StoreError(f"{target} is the database itself. Name another file for the copy.")
     if not target.parent.is_dir():
         raise StoreError(f"There is no folder {target.parent} for the copy.")
     unfinished = Path(f"{target}.unfinished")
     try:
+        _check_replaceable(target)
+        schema.check_header(source)
         unfinished.unlink(missing_ok=True)
         with closing(connect_for_reading(source)) as connection:
+            schema.check_program(connection, source)
             connection.execute("PRAGMA query_only = OFF")  # it would forbid writing the copy, too
             connection.execute("VACUUM INTO ?", (str(unfinished),))
         unfinished.chmod(0o600)  # tokens and prompts are private
@@ -51,6 +57,14 @@ def copy_database(source: Path, target: Path) -> None:
     except (sqlite3.Error, OSError) as error:
         unfinished.unlink(missing_ok=True)
         raise StoreError(f"{source} could not be copied to {target}: {error}.") from error
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise StoreError when a copy would replace something else than an older copy: a device, a log, settings."""
+    if Path(f"{target}.lock").exists():
+        raise StoreError(f"{target} is the database of a bot. Name another file for the copy.")
+    if target.exists() and not (target.is_file() and (target.stat().st_size == 0 or schema.has_header(target))):
+        raise StoreError(f"{target} is there already and is no backup. Name another file for the copy.")
 
 
 def restore(source: Path, target: Path) -> datetime | None:

@@ -94,15 +94,20 @@ def has_header(path: Path) -> bool:
 def check_ours(connection: sqlite3.Connection, path: Path) -> None:
     """Raise DatabaseUnusable unless the file is ours, was not moved to a server and is not newer than this program."""
     check_not_moved(connection, path)
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise DatabaseUnusable(
-            f"The file {path} is a database of another program. Set DATABASE_URL to a file of this bot or to a new one."
-        )
+    check_program(connection, path)
     if version_of(connection) > newest_version():
         raise DatabaseUnusable(
             f"The database {path} has version {version_of(connection)}, newer than this program, which knows up to "
             f"{newest_version()}. Start the newer program again, or restore a backup made before the upgrade with "
             f"`python -m bot restore BACKUP_FILE`."
+        )
+
+
+def check_program(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DatabaseUnusable unless the file is ours, of whatever version."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise DatabaseUnusable(
+            f"The file {path} is a database of another program. Set DATABASE_URL to a file of this bot or to a new one."
         )
 
 
