@@ -40,6 +40,8 @@ BAD_VALUES: dict[str, list[str]] = {
         "sqlite:///",
         "sqlite:///:memory:",
         "sqlite:///d/",
+        "sqlite:///~/bot.sqlite3",
+        "sqlite:///data/bot.sqlite3 # mine",
         "sqlite:///C:\new\bot.sqlite3",  # as double quotes in .env make it
         f"postgresql://ada:{CANARY}@{CANARY}@h/d",
         f"postgresql://ada:{CANARY}%zz@h/d",
@@ -360,6 +362,7 @@ def test_names_of_other_programs_in_the_environment_are_no_concern(
             "\u201chttps://bot.example.com\u201d",
             "such as https://bot.example.com: it begins with a quote",
         ),
+        ("DATABASE_URL", "sqlite:///data/bot.sqlite3 # mine", "in the password: it has a comment behind it"),
         ("OPERATOR_DAILY_CAP_USD", "5 # mine", "6 after it: it has a comment behind it"),
         ("DISCORD_TOKEN", f"{CANARY} # mine", "without blanks or quotes: it has a comment behind it"),
     ],

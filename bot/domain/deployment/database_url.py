@@ -54,6 +54,9 @@ def parse_location(text: str) -> Location:
         raise ValueError("not a database address")
     if not path.isprintable():  # a Windows path in double quotes, whose \\n and \\b became control characters
         raise ValueError("not a database address")
+    # Docker takes a comment as a part of the value, and nothing replaces ~ here: either would begin an empty ledger.
+    if " #" in path or path.startswith("~"):
+        raise ValueError("not a database address")
     return Path(path)
 
 
