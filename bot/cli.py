@@ -289,14 +289,20 @@ async def _check_keys(settings: Settings) -> list[tuple[str, bool, str]]:
 def _describe_listeners(settings: Settings) -> str:
     """Say what is served where, and who can reach it."""
     main = f"{settings.http_host}:{settings.http_port}"
+    plain = ""
+    if settings.public_url is not None and not settings.public_url.startswith("https://"):
+        plain = (
+            ". WARNING: PUBLIC_URL does not begin with https://. Providers document https alone and may refuse every "
+            "order that names it, and the secret paths of orders can be read on their way"
+        )
     if settings.webhook_address is not None:
         host, port = settings.webhook_address
-        return f"/healthz, /readyz and /metrics on {main}; webhooks alone on {host}:{port}"
+        return f"/healthz, /readyz and /metrics on {main}; webhooks alone on {host}:{port}{plain}"
     if settings.public_url is None:
         return f"/healthz, /readyz and /metrics on {main}"
     return (
-        f"everything on {main}. WARNING: /metrics and /readyz can be reached by everybody who can reach the webhooks; "
-        f"set WEBHOOK_PORT for a listener that serves nothing else"
+        f"everything on {main}{plain}. WARNING: /metrics and /readyz can be reached by everybody who can reach the "
+        f"webhooks; set WEBHOOK_PORT for a listener that serves nothing else"
     )
 
 

@@ -246,6 +246,27 @@ def test_check_warns_if_people_cannot_add_a_bot_that_takes_their_orders(
     assert ("switch on User Install" in rows_of(capsys.readouterr().out)["discord"][1]) is is_warned
 
 
+@pytest.mark.parametrize("webhook_port", ["", "8081"])
+@pytest.mark.parametrize(
+    ("address", "is_warned"), [("http://bot.example.com", True), ("https://bot.example.com", False)]
+)
+def test_check_warns_of_webhooks_without_tls(
+    outside: Outside,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    webhook_port: str,
+    address: str,
+    is_warned: bool,
+):
+    monkeypatch.setenv("WEBHOOK_PORT", webhook_port)
+    monkeypatch.setenv("PUBLIC_URL", address)
+    assert cli.main(["check"]) == 0
+    what = rows_of(capsys.readouterr().out)["http"][1]
+    assert ("PUBLIC_URL does not begin with https://" in what) is is_warned
+    assert ("WARNING: /metrics and /readyz can be reached" in what) is (not webhook_port)
+
+
 def test_check_names_a_provider_whose_key_is_gone_while_orders_wait_for_it(
     outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
