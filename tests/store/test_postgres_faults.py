@@ -23,6 +23,7 @@ from bot.store.postgres import connection as postgres_connection
 from bot.store.postgres import database as postgres_database
 from bot.store.postgres import pool, writer
 from bot.store.postgres.connection import PostgresConnection
+from bot.store.postgres.schema import WRITE_LOCK
 from bot.store.postgres.writer import PostgresWriter
 from bot.store.store import Store
 from tests.support.databases import rows
@@ -33,6 +34,7 @@ from tests.support.store_samples import ADA, NOON, a_command, admitted, finished
 
 PLENTY = Quota(amount_usd_micros=None, period=Period.DAY)
 END_OWN_SESSION = "SELECT pg_terminate_backend(pg_backend_pid())"
+WRITE_LOCK_HELD = f"SELECT 1 FROM pg_locks WHERE classid = {WRITE_LOCK[0]} AND objid = {WRITE_LOCK[1]}"
 NOTES = "SELECT key FROM notes ORDER BY key"
 
 
@@ -332,6 +334,34 @@ async def test_two_processes_together_never_exceed_a_quota(address: PostgresAddr
     admitted_by = [int(answer) for answer, _ in answers]
     assert sum(admitted_by) == 12  # a dollar holds twelve times eight cents
     assert len(rows(address, "SELECT * FROM reservations")) == 12
+
+
+async def test_a_process_whose_server_is_slow_lets_others_write_between_its_transactions(
+    address: PostgresAddress,
+) -> None:
+    """As one that is far away from the server, where each statement takes its time, in a burst of commands."""
+    ended: list[str] = []
+    slow, other = [await postgres_database.PostgresDatabase.open(address) for _ in range(2)]
+    try:
+
+        async def write(database: postgres_database.PostgresDatabase, name: str, seconds: float) -> None:
+            def work(connection: Connection) -> None:
+                add_row(name)(connection)
+                connection.execute("SELECT pg_sleep(?)", (seconds,))
+
+            await database.write(work)
+            ended.append(name)
+
+        burst = [asyncio.create_task(write(slow, f"1{number}", 0.3)) for number in range(10)]
+        await until(lambda: rows(address, WRITE_LOCK_HELD) != [])
+        await write(other, "2", 0)
+        assert len(ended) < 10
+        await asyncio.gather(*burst)
+        assert [name for name in ended if name != "2"] == [f"1{number}" for number in range(10)]
+        assert len(rows(address, "SELECT user_id FROM blocks")) == 11
+    finally:
+        await slow.close()
+        await other.close()
 
 
 async def test_a_stalled_process_is_disconnected_and_writes_nothing_when_it_resumes(

@@ -139,13 +139,15 @@ class PostgresDatabase:
 
     async def _write_batches(self) -> None:
         while (batch := await self._queue.next_batch()) is not None:
-            try:
-                results = await self._commit([pending.work for pending in batch])
-            except Exception as error:
-                # A defect of this class, not of one caller's work: every caller of the batch has to be answered.
-                results = [TransactionResult(error=error)] * len(batch)
-            for pending, result in zip(batch, results, strict=True):
-                pending.resolve(result)
+            while batch:
+                try:
+                    results = await self._commit([pending.work for pending in batch])
+                except Exception as error:
+                    # A defect of this class, not of one caller's work: every caller of the batch has to be answered.
+                    results = [TransactionResult(error=error)] * len(batch)
+                for pending, result in zip(batch, results, strict=False):
+                    pending.resolve(result)
+                batch = batch[len(results) :]
 
     async def _commit(self, batch: list[Work]) -> list[TransactionResult]:
         while True:

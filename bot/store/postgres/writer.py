@@ -42,6 +42,8 @@ _BOT_LOCK_TIMEOUT_SECONDS = 2.0
 """The server takes a moment to notice that a bot has ended; the bot that is started next waits for that."""
 
 _BOT_LOCK_PAUSE_SECONDS = 0.2
+_MAX_BATCH_SECONDS = 0.5
+"""Time after which a batch is committed as far as it is: until then, no other process writes."""
 
 
 class InDoubtError(Exception):
@@ -97,7 +99,10 @@ class PostgresWriter:
             raise translated_error(error, self._thread.address) from error
 
     def commit(self, batch: Sequence[Work]) -> list[TransactionResult]:
-        """Run every work of the batch and commit them together. Return one result each; leave no transaction open.
+        """Run the works of the batch and commit them together. Return one result each; leave no transaction open.
+
+        The results are of the first works alone where the server is slow or far away: the caller commits the others in
+        a later batch, and other processes take their turn first.
 
         An error undoes only the work that raised it. A batch whose connection broke before COMMIT was sent is run
         again on a new one. Raises InDoubtError.
@@ -147,7 +152,7 @@ class PostgresWriter:
         try:
             self._hold_bot_lock(connection)
             self._begin(connection)
-            results = [_run(connection, work, alone=len(batch) == 1) for work in batch]
+            results = _run_in_time(connection, batch)
         except psycopg.Error as error:
             return self._fail(connection, batch, error)
         for result in results:
@@ -219,6 +224,16 @@ class PostgresWriter:
             _failed(result.error, self._thread.address) if isinstance(result.error, psycopg.Error) else result
             for result in results
         ]
+
+
+def _run_in_time(connection: PostgresConnection, batch: Sequence[Work]) -> list[TransactionResult]:
+    results: list[TransactionResult] = []
+    ends_at = time.monotonic() + _MAX_BATCH_SECONDS
+    for work in batch:
+        results.append(_run(connection, work, alone=len(batch) == 1))
+        if time.monotonic() >= ends_at:
+            break
+    return results
 
 
 def _run(connection: PostgresConnection, work: Work, *, alone: bool) -> TransactionResult:
