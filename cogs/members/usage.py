@@ -10,13 +10,13 @@ from discord.ext import commands
 
 from bot.catalogue.models import Model
 from bot.domain.errors import NotAllowedHere
-from bot.domain.jobs import JobKind, JobRequest
+from bot.domain.jobs import JobKind
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import usage_page
 from cogs.text import refusals
-from cogs.ui.checks import member_of, server_or_direct
+from cogs.ui.checks import member_of
 from cogs.ui.initial_response import respond_privately
 
 LAST_JOBS = 5
@@ -79,16 +79,9 @@ class Usage(commands.Cog):
     async def _show(self, interaction: discord.Interaction[Any], model: Model) -> None:
         """Show one model, with the rule that forbids it here if there is one."""
         permissions = await permissions_of(self._service, interaction)
-        request = JobRequest(
-            kind=JobKind.IMAGINE,
-            guild_id=server_or_direct(interaction),
-            user_id=interaction.user.id,
-            model_id=model.id,
-            prompt="",
-        )
         refusal = None
         try:
-            permissions.check(self._service, request)
+            permissions.check_model(model)
         except NotAllowedHere as error:
             refusal = refusals.refusal(error)
         await respond_privately(interaction, usage_page.model(model, refusal=refusal))

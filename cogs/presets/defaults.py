@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,15 +10,16 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.domain.errors import UnknownPreset
+from bot.domain.errors import RequestRefused, UnknownPreset
 from bot.domain.jobs import JobKind
 from bot.domain.presets import MemberDefaults, name_key
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.autocomplete import completion
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.presets import presets_page
-from cogs.presets.preset_commands import presets_of
-from cogs.text import formatting, presets
+from cogs.presets.preset_commands import presets_of, stand_in_order
+from cogs.text import formatting, presets, refusals
 from cogs.text.locale import option_name
 from cogs.ui import card
 from cogs.ui.checks import require_server
@@ -34,8 +36,28 @@ class DefaultsCommands(commands.Cog):
 
     @group.command(name="show", description="See your defaults in this server")
     async def show(self, interaction: discord.Interaction[Any]) -> None:
-        """Show the member's defaults."""
-        await respond_privately(interaction, presets_page.defaults(self._service, await self._own(interaction)))
+        """Show the member's defaults, and which of them are left out of orders here."""
+        own = await self._own(interaction)
+        left_out = [error async for error in self._left_out(interaction, own)]
+        await respond_privately(interaction, presets_page.defaults(self._service, own, left_out))
+
+    async def _left_out(self, interaction: discord.Interaction[Any], own: MemberDefaults) -> AsyncIterator[str]:
+        """Say which model and preset orders do without, and why."""
+        if own.model_id is not None:
+            permissions = await permissions_of(self._service, interaction)
+            try:
+                model = self._service.catalogue.get(own.model_id)
+                permissions.check_model(model)
+                if model not in self._service.offered():
+                    guild_id, user_id = require_server(interaction), interaction.user.id
+                    self._service.quote(stand_in_order(model.id, guild_id=guild_id, user_id=user_id))
+            except RequestRefused as error:
+                yield refusals.refusal(error)
+        if own.preset_name is not None:
+            try:
+                await self._preset_name(interaction, own.preset_name)
+            except UnknownPreset as error:
+                yield refusals.refusal(error)
 
     @group.command(name="set", description="Set your defaults in this server; what you leave out stays")
     @app_commands.describe(

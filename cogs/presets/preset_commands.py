@@ -152,14 +152,9 @@ class PresetCommands(commands.Cog):
         """Return what an image with the preset costs. Raises RequestRefused if it could not be ordered here."""
         permissions = await permissions_of(self._service, interaction)
         fallback = default_model(self._service, permissions.policy, JobKind.IMAGINE)
-        request = JobRequest(
-            kind=JobKind.IMAGINE,
-            guild_id=require_server(interaction),
-            user_id=interaction.user.id,
-            model_id=preset.model_id or fallback,
-            prompt="an image of something",
-            images=() if preset.reference is None else (preset.reference,),
-        )
+        guild_id, user_id = require_server(interaction), interaction.user.id
+        request = stand_in_order(preset.model_id or fallback, guild_id=guild_id, user_id=user_id)
+        request = replace(request, images=() if preset.reference is None else (preset.reference,))
         try:
             template = template_of(self._service, preset, request)
         except BadOption as error:
@@ -205,6 +200,13 @@ async def presets_of(service: JobService, interaction: discord.Interaction[Any])
     """Return the presets that the member can use in the server."""
     guild_id = require_server(interaction)
     return await service.store.presets_of(guild_id=guild_id, user_id=interaction.user.id)
+
+
+def stand_in_order(model_id: str, *, guild_id: int, user_id: int) -> JobRequest:
+    """Return an order that finds out whether a model can be ordered, and its price."""
+    return JobRequest(
+        kind=JobKind.IMAGINE, guild_id=guild_id, user_id=user_id, model_id=model_id, prompt="an image of something"
+    )
 
 
 def choices(found: Iterable[Preset], text: str) -> Choices:

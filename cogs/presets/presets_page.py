@@ -52,8 +52,8 @@ def line(service: JobService, preset: Preset) -> str:
     return f"`{formatting.inline(preset.name)}` · {' · '.join(facts)}"
 
 
-def defaults(service: JobService, own: MemberDefaults) -> Layout:
-    """Lay out what a member's orders in a server begin with."""
+def defaults(service: JobService, own: MemberDefaults, left_out: Sequence[str] = ()) -> Layout:
+    """Lay out what a member's orders in a server begin with; `left_out` says what orders do without, and why."""
     if own == MemberDefaults():
         return card.note(presets.DEFAULTS_TITLE(), presets.DEFAULTS_NONE())
     values = {
@@ -64,4 +64,5 @@ def defaults(service: JobService, own: MemberDefaults) -> Layout:
         "preset": own.preset_name,
     }
     lines = [f"`{option_name(name)}`: {formatting.quoted(value)}" for name, value in values.items() if value]
-    return card.note(presets.DEFAULTS_TITLE(), "\n".join(lines), presets.DEFAULTS_HINT())
+    troubles = [f"⚠️ {why}" for why in left_out]
+    return card.note(presets.DEFAULTS_TITLE(), "\n".join(lines), *troubles, presets.DEFAULTS_HINT())

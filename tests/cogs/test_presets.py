@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from bot.domain.presets import MemberDefaults
 from cogs.text import presets, refusals
 from tests.support.catalogue_samples import FLUX
 from tests.support.discord_stage import Card, Stage
@@ -190,3 +191,20 @@ async def test_of_two_presets_of_a_name_the_one_that_counts_is_offered(stage: St
     await said(stage, stage.ada, "preset add", name="film noir", options="aspect_ratio=1:1")
     offered = await stage.ada.autocomplete(stage.channel, "imagine", "preset", "")
     assert [choice["value"] for choice in offered] == ["film noir"]
+
+
+async def test_defaults_say_what_orders_do_without_and_why(stage: Stage) -> None:
+    await said(stage, stage.ada, "preset add", name="mine", options="aspect_ratio=1:1")
+    await said(stage, stage.ada, "defaults set", model=FLUX, preset="mine")
+    assert "⚠️" not in (await said(stage, stage.ada, "defaults show")).text
+    await said(stage, stage.ada, "preset remove", name="mine")
+    await stage.settings("models", action="deny", model=FLUX)
+    shown = await said(stage, stage.ada, "defaults show")
+    assert f"⚠️ {refusals.MODEL_NOT_ALLOWED(model='Flux 1 Dev')}" in shown.text
+    assert f"⚠️ {presets.UNKNOWN_PRESET(name='mine')}" in shown.text
+    retired = "krea/google/nano-banana-2.1"
+    await stage.core.store.set_member_defaults(
+        MemberDefaults(model_id=retired), guild_id=stage.guild.id, user_id=stage.ada.id
+    )
+    shown = await said(stage, stage.ada, "defaults show")
+    assert "⚠️ `Nano Banana 2.1` cannot be ordered" in shown.text

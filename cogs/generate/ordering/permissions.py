@@ -35,14 +35,21 @@ class Permissions:
     def check(self, service: JobService, request: JobRequest) -> None:
         """Raise NotAllowedHere if the policy forbids the request. An unknown model is left for the quote to refuse."""
         model = service.catalogue.find(request.model_id)
-        if model is not None and model.age_restricted and not self.channel.age_restricted:
+        prompt = "\n".join([request.prompt, *_further_texts(request)])
+        if model is not None:
+            self.check_model(model, prompt)
+            return
+        model_id = request.model_id
+        self.policy.check(
+            channel=self.channel, role_ids=self.role_ids, model_id=model_id, model_label=model_id, prompt=prompt
+        )
+
+    def check_model(self, model: Model, prompt: str = "") -> None:
+        """Raise NotAllowedHere if the policy forbids orders of the model with these texts."""
+        if model.age_restricted and not self.channel.age_restricted:
             raise NotAllowedHere("direct" if self.is_direct else "age_restricted_model", model_label=model.label)
         self.policy.check(
-            channel=self.channel,
-            role_ids=self.role_ids,
-            model_id=model.id if model else request.model_id,
-            model_label=model.label if model else request.model_id,
-            prompt="\n".join([request.prompt, *_further_texts(request)]),
+            channel=self.channel, role_ids=self.role_ids, model_id=model.id, model_label=model.label, prompt=prompt
         )
 
     def visibility(self, service: JobService, requests: Sequence[JobRequest], *, private: bool) -> Visibility:
