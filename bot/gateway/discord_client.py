@@ -323,9 +323,9 @@ class Bot(BotClient, commands.Bot):
         order_flow, service = self.order_flow, self.service
         edit = Edit(order_flow=order_flow, service=service)
         cogs = (
-            Imagine(order_flow=order_flow, service=service),
+            Imagine(order_flow),
             edit,
-            Compare(order_flow=order_flow, service=service),
+            Compare(order_flow),
             PresetCommands(order_flow=order_flow, service=service),
             DefaultsCommands(service),
             Usage(service, sku_ids=tuple(self._settings.topup_skus)),

@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -80,9 +79,7 @@ class Downloader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

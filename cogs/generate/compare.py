@@ -9,7 +9,6 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.jobs import JobKind, JobRequest
-from bot.service.job_service import JobService
 from cogs.generate import upscale
 from cogs.generate.delivery.posted_card import posted_card
 from cogs.generate.ordering import autocomplete
@@ -55,9 +54,8 @@ def _chosen(interaction: Interaction) -> list[str]:
 class Compare(commands.Cog):
     """The command /compare."""
 
-    def __init__(self, *, order_flow: OrderFlow, service: JobService) -> None:
+    def __init__(self, order_flow: OrderFlow) -> None:
         self._order_flow = order_flow
-        self._service = service
 
     @app_commands.command(description="Make the same image with two to four models, and vote")
     @app_commands.describe(

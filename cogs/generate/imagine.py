@@ -7,7 +7,6 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
-from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.autocomplete import completion
 from cogs.generate.ordering.order import DEFAULT_MODEL, Additions
@@ -21,9 +20,8 @@ MAX_IMAGES = 4
 class Imagine(commands.Cog):
     """Text to image."""
 
-    def __init__(self, *, order_flow: OrderFlow, service: JobService) -> None:
+    def __init__(self, order_flow: OrderFlow) -> None:
         self._order_flow = order_flow
-        self._service = service
 
     @app_commands.command(description="Make an image from text")
     @app_commands.describe(

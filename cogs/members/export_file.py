@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime
 from tempfile import SpooledTemporaryFile
-from types import TracebackType
 from typing import Any, Self, cast
 
 from bot.domain.jobs import NO_CHANNEL_ID
@@ -51,9 +50,7 @@ class ExportFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._files.close()
 
     @property

@@ -13,14 +13,13 @@ from bot.domain.texts import visible_or_none
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all, clicked_reply
 from cogs.moderation import jobs_page
-from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import job_card, moderation
 from cogs.text.locale import use_locale
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.checks import requester_of, require_moderator
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
-from cogs.ui.error_handler import DynamicComponent, Form
+from cogs.ui.error_handler import DynamicComponent, ReasonForm
 from cogs.ui.initial_response import edit_in_place, respond_privately
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,15 +85,13 @@ class DeleteChoice(DynamicComponent[ui.Select[Any]], template=jobs_page.DELETE_C
             await respond_privately(interaction, delete_question.question(reply.jobs[0].id))
 
 
-class CancelModal(Form):
+class CancelModal(ReasonForm):
     """Form that asks for a reason and then cancels the jobs of a command."""
 
     def __init__(self, service: JobService, reply_id: str) -> None:
-        super().__init__(title=moderation.CANCEL_TITLE(), timeout=15 * 60)
+        super().__init__(title=moderation.CANCEL_TITLE(), label=moderation.CANCEL_REASON(), required=True)
         self._service = service
         self._reply_id = reply_id
-        self._reason: ui.TextInput[CancelModal] = ui.TextInput(custom_id="reason", max_length=REASON_CHARACTERS)
-        self.add_item(ui.Label(text=moderation.CANCEL_REASON(), component=self._reason))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
         """Cancel the jobs; the reason is stored first, because the card shows it as soon as a job is cancelled."""

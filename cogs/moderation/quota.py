@@ -19,11 +19,10 @@ from cogs.ui import card
 from cogs.ui.checks import member_of, requester_of, require_moderator, require_own_channel, require_own_role
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
-from cogs.ui.error_handler import DynamicComponent
+from cogs.ui.error_handler import REASON_CHARACTERS, DynamicComponent
 from cogs.ui.initial_response import edit_in_place, refuse_privately, respond_privately
 
 AUDIT_PAGE = 10
-REASON_CHARACTERS = 200
 UNLIMITED = "unlimited"
 MAX_DAYS = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31}
 

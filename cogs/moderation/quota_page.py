@@ -13,10 +13,10 @@ from cogs.text import audit_entries, formatting, job_card, limits_left, spending
 from cogs.text.audit_entries import change
 from cogs.ui import card, components
 from cogs.ui.components import Layout
+from cogs.ui.error_handler import REASON_CHARACTERS
 
 MAX_CHANNEL_CAPS = 10
 MAX_AUDIT_CHARACTERS = 3_800
-REASON_CHARACTERS = 200
 MIN_REASON_CHARACTERS = 40
 
 

@@ -101,6 +101,9 @@ class DynamicComponent(ui.DynamicItem[ComponentT], ABC, template="(?!)"):  # thi
         """Do what the component is for; every error raised in here is reported."""
 
 
+REASON_CHARACTERS = 200
+
+
 class Form(ui.Modal):
     """Base of modals: answers in the language of the user, and reports every error."""
 
@@ -119,3 +122,14 @@ class Form(ui.Modal):
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:
         """Report an error of `on_submit` like that of a command."""
         await report(interaction, error)
+
+
+class ReasonForm(Form):
+    """Base of forms that ask for a reason alone."""
+
+    def __init__(self, *, title: str, label: str, required: bool) -> None:
+        super().__init__(title=title, timeout=15 * 60)
+        self._reason: ui.TextInput[ReasonForm] = ui.TextInput(
+            custom_id="reason", max_length=REASON_CHARACTERS, required=required
+        )
+        self.add_item(ui.Label(text=label, component=self._reason))

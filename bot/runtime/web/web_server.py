@@ -12,7 +12,6 @@ import logging
 import socket
 from collections.abc import Iterable
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Self, cast
 
 from aiohttp import web
@@ -91,9 +90,7 @@ class HttpServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property

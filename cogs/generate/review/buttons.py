@@ -16,13 +16,11 @@ from cogs.text import job_card
 from cogs.text.locale import use_locale
 from cogs.ui import card
 from cogs.ui.checks import require_moderator
-from cogs.ui.client import BotClient, Interaction
+from cogs.ui.client import Interaction
 from cogs.ui.components import View
 from cogs.ui.discord_api.message_api import NO_MENTIONS
-from cogs.ui.error_handler import DynamicComponent, Form
+from cogs.ui.error_handler import DynamicComponent, ReasonForm
 from cogs.ui.initial_response import respond_privately
-
-REASON_CHARACTERS = 200
 
 
 class ReviewButton(DynamicComponent[ui.Button[Any]], template=question.CUSTOM_ID):
@@ -36,20 +34,15 @@ class ReviewButton(DynamicComponent[ui.Button[Any]], template=question.CUSTOM_ID
         if self._match["choice"] == question.APPROVE:
             await _decide(interaction, reply, approves=True, reason=None)
         else:
-            await interaction.response.send_modal(RefuseForm(interaction.client, reply.id))
+            await interaction.response.send_modal(RefuseForm(reply.id))
 
 
-class RefuseForm(Form):
+class RefuseForm(ReasonForm):
     """Form that asks for the reason, which may stay empty, and then refuses."""
 
-    def __init__(self, client: BotClient, reply_id: str) -> None:
-        super().__init__(title=job_card.REFUSE_TITLE(), timeout=15 * 60)
-        self._client = client
+    def __init__(self, reply_id: str) -> None:
+        super().__init__(title=job_card.REFUSE_TITLE(), label=job_card.REFUSE_REASON(), required=False)
         self._reply_id = reply_id
-        self._reason: ui.TextInput[RefuseForm] = ui.TextInput(
-            custom_id="reason", max_length=REASON_CHARACTERS, required=False
-        )
-        self.add_item(ui.Label(text=job_card.REFUSE_REASON(), component=self._reason))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
         """Refuse, unless another moderator was first."""
