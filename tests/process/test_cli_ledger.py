@@ -99,6 +99,24 @@ def test_a_missing_database_is_an_error(path: Path, capsys: pytest.CaptureFixtur
     assert "There is no database" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ledger", "house"],
+        ["ledger", "verify"],
+        ["migrate-to", "postgresql://ada@127.0.0.1:9/none"],
+        ["backup", "copy"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_database_that_cannot_be_read_is_one_sentence(
+    path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    path.symlink_to("/proc/self/mem")  # a file whose beginning cannot be read, also by root
+    assert cli.main(command) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_house_says_what_a_database_is_that_it_cannot_read(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_bytes(b"")
     assert cli.main(["ledger", "house"]) == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from bot.domain.errors import DatabaseUnusable
+from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.store.core.connection import APPLICATION_ID
 from bot.store.core.ledger_guard import check_ledger, tampered
 from bot.store.sqlite.connection import SqliteConnection, connect
@@ -80,8 +80,15 @@ def unusable(path: Path, what: str) -> DatabaseUnusable:
 
 
 def check_header(path: Path) -> None:
-    """Raise DatabaseUnusable unless the file begins like an SQLite database. An emptied file is a damaged one."""
-    if not has_header(path):
+    """Raise DatabaseUnusable unless the file begins like an SQLite database. An emptied file is a damaged one.
+
+    Raises StoreError when it cannot be read.
+    """
+    try:
+        is_database = has_header(path)
+    except OSError as error:
+        raise StoreError(f"The database {path} cannot be read: {error.strerror}.") from error
+    if not is_database:
         raise unusable(path, "is damaged: it does not begin like an SQLite file")
 
 
