@@ -172,13 +172,14 @@ class ShardHandover:
     async def hand_over(self) -> None:
         """Have other gateways serve the shards of this one, and return when they do or none can."""
         self._is_leaving = True
-        with suppress(StoreError):
-            others = [each for each in _gateways(await self._cluster.processes()) if each.id != self._process_id]
-            if not others or not (held := sorted(self._client.held_shards())):
-                return
-            _log.info("handing over shards %s", _listed(held))
-            self._taken_by_others.clear()
-            await self._say(Step.LEAVING, held)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(CLAIM_SECONDS):  # a database that gives no answer must not keep it from stopping
+                others = [each for each in _gateways(await self._cluster.processes()) if each.id != self._process_id]
+                if not others or not (held := sorted(self._client.held_shards())):
+                    return
+                _log.info("handing over shards %s", _listed(held))
+                self._taken_by_others.clear()
+                await self._say(Step.LEAVING, held)
             loop = asyncio.get_running_loop()
             groups = math.ceil(len(held) / self._client.starts_at_a_time)
             ends_at = loop.time() + min(MAX_HANDOVER_SECONDS, CLAIM_SECONDS + SESSION_SECONDS * groups)
