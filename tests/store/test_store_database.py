@@ -116,7 +116,7 @@ async def test_a_path_where_no_file_can_be_is_an_error_in_one_sentence(tmp_path:
     with pytest.raises(StoreError, match="cannot be opened"):
         await SqliteDatabase.open(tmp_path / "file" / "bot.sqlite3")
     (tmp_path / "directory").mkdir()
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="cannot be read: Is a directory"):
         await SqliteDatabase.open(tmp_path / "directory")
 
 
