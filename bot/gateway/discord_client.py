@@ -409,6 +409,15 @@ class Bot(BotClient, commands.Bot):
         await self._supervisor.close(timeout_seconds=TASKS_END_TIMEOUT_SECONDS)
         await super().close()
 
+    def dispatch(self, event_name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Run the handlers of an event, unless the client is closed.
+
+        The library announces `ready` two seconds after the last server arrived, also when it was closed meanwhile; it
+        would then fail for want of an event loop.
+        """
+        if not self.is_closed():
+            super().dispatch(event_name, *args, **kwargs)
+
     @property
     def _has_first_shard(self) -> bool:
         return True

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import discord
 import pytest
@@ -44,6 +45,18 @@ async def test_a_live_event_that_cannot_be_read_is_told_once_and_skipped(
     assert guild is not None
     assert guild.get_channel(903) is not None
     await stage.until_says(await stage.imagine(), "Completed")
+
+
+async def test_an_event_that_the_library_sends_after_the_client_was_closed_is_dropped(stage: Stage) -> None:
+    ready = asyncio.Event()
+    stage.core.bot.add_listener(AsyncMock(side_effect=ready.set), "on_ready")
+    stage.core.bot.dispatch("ready")
+    await asyncio.wait_for(ready.wait(), 60)
+    await stage.core.bot.close()
+    ready.clear()
+    stage.core.bot.dispatch("ready")
+    await asyncio.sleep(0)
+    assert not ready.is_set()
 
 
 @pytest.mark.hostile("G-25")
