@@ -136,9 +136,9 @@ class CatalogueKeeper:
         """
         found = await proposed_changes(self._store, document, default_model=self._default_model)
         new = await self._store.record_catalogue_changes(found.changes, now=self._clock())
+        await self.load()
         for line in (*found.notes, *(line for change in new for line in change.lines)):
             _log.warning("catalogue: %s", line) if line.startswith(("!", "-")) else _log.info("catalogue: %s", line)
-        await self.load()
         return new
 
     # -- the operator -------------------------------------------------------------------------------------
