@@ -75,6 +75,9 @@ AUTHENTICATION_FAILED = 4004
 SETTLE_SECONDS = 5.0
 """How long a stop waits for orders that are half sent; everything else continues at the next start."""
 
+REFUSE_SECONDS = 1.0
+"""How long a stop takes to tell those whose command is not answered by then."""
+
 
 _PROVIDER_CLASSES = {provider.name: provider for provider in (KreaProvider, PixazoProvider)}
 """A further provider is one more class here."""
@@ -432,6 +435,9 @@ async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
         async with asyncio.timeout(SETTLE_SECONDS):
             await bot.order_flow.drain()
             await bot.service.settle_submissions()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REFUSE_SECONDS):
+            await bot.order_flow.refuse_unanswered()
     await bot.close()
     if bot.queue is not None:
         bot.service.release_all()  # no job is at work on them any more

@@ -125,7 +125,7 @@ class Tree(app_commands.CommandTree["Bot"]):
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Run before every command, menu and autocomplete."""
         set_locale_of(interaction)
-        self.client.order_flow.track_current_task()
+        self.client.order_flow.track_current_task(interaction)
         if interaction.type is discord.InteractionType.autocomplete:
             return await self._check_autocomplete(interaction)
         defer_if_late(interaction)

@@ -23,6 +23,12 @@ _log = logging.getLogger(__name__)
 _USER_OR_ROLE = frozenset({discord.AppCommandOptionType.user, discord.AppCommandOptionType.role})
 
 
+_DEFERRED = (
+    discord.InteractionResponseType.deferred_channel_message,
+    discord.InteractionResponseType.deferred_message_update,
+)
+
+
 async def report(interaction: discord.Interaction[Any], error: Exception) -> None:
     """Answer privately with what went wrong, and log what only the operator can repair."""
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
@@ -53,6 +59,15 @@ async def refuse_unknown_form(interaction: discord.Interaction[Any]) -> None:
     """Give back what was typed into a form that was submitted before, or opened before a restart."""
     set_locale_of(interaction)
     await report(interaction, NotAllowed(refusals.FORM_CLOSED()))
+
+
+async def refuse_since_stopping(interaction: discord.Interaction[Any]) -> None:
+    """Say that the bot is restarting in answer to a command that has none yet."""
+    is_answered = interaction.response.is_done() and interaction.response.type not in _DEFERRED
+    if is_answered or interaction.type is discord.InteractionType.autocomplete:
+        return
+    set_locale_of(interaction)
+    await report(interaction, NotAllowed(refusals.SHUTTING_DOWN()))
 
 
 def _origin(interaction: discord.Interaction[Any]) -> str:

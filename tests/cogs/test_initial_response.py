@@ -291,6 +291,46 @@ async def test_a_refusal_is_private_also_after_a_public_deferral(
     await stage.assert_nothing_reserved()
 
 
+@pytest.mark.parametrize("private", [False, True])
+async def test_a_command_that_a_stop_cannot_wait_for_says_so_and_orders_nothing(
+    stage: Stage, slow_command: SlowCommand, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    flow = stage.core.bot.order_flow
+
+    async def stop() -> None:
+        await stage.until(lambda: callbacks(stage) == [5])
+        flow.close()
+        await flow.refuse_unanswered()
+
+    stopping = asyncio.create_task(stop())
+    card = stage.said(await slow_command.run(private=private))
+    await stopping
+    assert card.private is private
+    assert "I am restarting. Please try again in a minute." in card.text
+    assert "blue" in card.text, "what was typed is given back"
+    await flow.drain()
+    await stage.assert_nothing_reserved()
+    assert await stage.jobs() == []
+
+
+async def test_a_command_that_only_reads_says_that_the_bot_restarts(stage: Stage) -> None:
+    flow, store = stage.core.bot.order_flow, stage.core.service.store
+    is_reading = asyncio.Event()
+
+    async def silent(*args: Any, **more: Any) -> Any:
+        is_reading.set()
+        await stage.env.external_wait(asyncio.Event().wait(), reason="a silent database")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "spendable", silent)
+        asking = asyncio.create_task(stage.ada.slash(stage.channel, "usage"))
+        await asyncio.wait_for(is_reading.wait(), 60)
+        await flow.refuse_unanswered()
+        card = stage.said(await asking)
+    assert card.private
+    assert "I am restarting" in card.text
+
+
 async def test_a_deferral_that_fails_leaves_the_answer_to_come_by_itself(
     stage: Stage, slow_command: SlowCommand
 ) -> None:

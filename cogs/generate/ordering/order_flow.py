@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -46,6 +47,7 @@ from cogs.generate.refused.kept_orders import KeptOrders
 from cogs.generate.refused.near_orders import near_orders
 from cogs.text import job_card, refusals
 from cogs.text.locale import language_of_answer
+from cogs.ui import error_handler
 from cogs.ui.attachments import EMBED_HOSTS, PostedFile
 from cogs.ui.checks import member_of, requester_of, server_of, server_or_direct
 from cogs.ui.client import Interaction
@@ -92,24 +94,37 @@ class OrderFlow:
         """What members can buy for their wallets."""
         self.kept_orders = KeptOrders()
         self._closed = False
-        self._tasks: set[asyncio.Task[Any]] = set()
-        """Tasks that handle an interaction."""
+        self._tasks: dict[asyncio.Task[Any], Interaction] = {}
+        """Tasks that handle an interaction, with that interaction."""
+        self._reserving: set[asyncio.Task[Any]] = set()
+        """Those that may have reserved something: the next start finds out what became of it, and says so."""
 
     def close(self) -> None:
         """Refuse new orders: the bot is stopping."""
         self._closed = True
 
-    def track_current_task(self) -> None:
-        """Let `drain` wait for the current task, which handles an interaction."""
+    def track_current_task(self, interaction: Interaction) -> None:
+        """Let `drain` wait for the current task, which handles the interaction."""
         task = asyncio.current_task()
         if task is not None and task not in self._tasks:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = interaction
+            task.add_done_callback(self._forget_task)
+
+    def _forget_task(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task]
+        self._reserving.discard(task)
 
     async def drain(self) -> None:
         """Wait until every interaction that is being handled has its response."""
         if self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    async def refuse_unanswered(self) -> None:
+        """End the commands that `drain` did not outwait, and say in each that the bot is restarting."""
+        unanswered = [(task, each) for task, each in self._tasks.items() if task not in self._reserving]
+        for task, _ in unanswered:
+            task.cancel()
+        await asyncio.gather(*(error_handler.refuse_since_stopping(each) for _, each in unanswered))
 
     async def submit(
         self,
@@ -131,7 +146,7 @@ class OrderFlow:
         A request for DEFAULT_MODEL is for the model that the server's moderators, or else the operator, chose.
         """
         started_at = time.perf_counter()
-        self.track_current_task()
+        self.track_current_task(interaction)
         leave_deferral_to(interaction)
         try:
             self._service.count_attempt(requester_of(interaction))
@@ -280,13 +295,7 @@ class OrderFlow:
             language = language_of_answer(interaction, permissions.policy, private=is_for_one)
             address = address_of(interaction, private=bool(order.private), language=language)
             if not order.attachments:
-                return await self._service.admit(
-                    order.requests(),
-                    member=member,
-                    address=address,
-                    preset_name=order.preset_name,
-                    visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
-                )
+                return await self._reserve(order, order.requests(), permissions, member=member, address=address)
             await self._service.check_admission(order.requests(), member=member)
         return await self._read_and_admit(interaction, order, member=member, address=address)
 
@@ -307,19 +316,31 @@ class OrderFlow:
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
             permissions.check(self._service, order.request)
-            requests = order.requests(images)
-            view = await self._service.admit(
-                requests,
-                member=member,
-                address=address,
-                preset_name=order.preset_name,
-                visibility=permissions.visibility(self._service, requests, private=bool(order.private)),
-            )
+            view = await self._reserve(order, order.requests(images), permissions, member=member, address=address)
         except BaseException:
             await asyncio.shield(self._service.input_images.discard(held))
             raise
         self._service.input_images.keep(held)
         return view
+
+    async def _reserve(
+        self,
+        order: Order,
+        requests: Sequence[JobRequest],
+        permissions: Permissions,
+        *,
+        member: Member,
+        address: ReplyAddress,
+    ) -> ReplyView:
+        if (task := asyncio.current_task()) is not None:
+            self._reserving.add(task)
+        return await self._service.admit(
+            requests,
+            member=member,
+            address=address,
+            preset_name=order.preset_name,
+            visibility=permissions.visibility(self._service, requests, private=bool(order.private)),
+        )
 
     async def read_attachments(
         self, attachments: Attachments, member: Member, held: list[str]
