@@ -15,6 +15,7 @@ from bot.domain.errors import StoreError
 from bot.domain.jobs import FailureReason
 from bot.domain.requester import Requester
 from bot.store.sqlite.database import SqliteDatabase
+from cogs.generate.delivery import hosted_images
 from cogs.generate.ordering import order_flow
 from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
@@ -164,6 +165,20 @@ async def test_a_provider_that_fetches_images_itself_gets_a_cleaned_copy_under_a
     await stage.until_says(card, "Completed")
     assert len(card.gallery) == 1
     assert all("input-" not in file["filename"] for file in card.files)
+
+
+async def test_the_addresses_kept_for_orders_that_other_processes_may_finish_are_bounded(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted_images, "MAX_REPLIES", 1, raising=False)
+    stage.core.pixazo.waits = True
+    cards = [await stage.imagine(model=PIXAZO_LARGE, reference=("a.png", PNG)) for _ in range(3)]
+    await stage.until(lambda: stage.core.pixazo.accepted == len(cards))
+    presenter: Any = stage.core.service.presenter.current
+    assert len(presenter._hosted_images._urls) == 1
+    for number, card in enumerate(cards):
+        stage.core.pixazo.finishes(number=number)
+        await stage.until_says(card, "Completed")
 
 
 @pytest.mark.hostile("G-44")

@@ -7,6 +7,7 @@ file, which the provider never sees.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from weakref import WeakValueDictionary
@@ -25,6 +26,9 @@ from cogs.ui.discord_api.message_api import MessageApi
 HOSTING_TIMEOUT_SECONDS = 120.0
 """For attaching the images of an order, retries included. A provider's slot is held meanwhile."""
 
+MAX_REPLIES = 1000
+"""Replies whose addresses are kept: another process may end them. Images of an older one are attached again."""
+
 _NAME_DIGITS = 16
 
 
@@ -34,8 +38,8 @@ class HostedImages:
     def __init__(self, messages: MessageApi, service: JobService) -> None:
         self._messages = messages
         self._service = service
-        self._urls: dict[str, dict[str, str]] = {}
-        """Where each image is, by its SHA-256, by reply. Discord's addresses hold for a day."""
+        self._urls: OrderedDict[str, dict[str, str]] = OrderedDict()
+        """Where each image is, by its SHA-256, by reply, the newest last. Discord's addresses hold for a day."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def host(self, reply: Reply, images: Sequence[StoredImage]) -> list[str]:
@@ -45,6 +49,8 @@ class HostedImages:
             urls = self._urls.get(reply.id, {})
             if not contents.keys() <= urls.keys():
                 urls = self._urls[reply.id] = await self._attach(reply, list(contents.values()))
+                if len(self._urls) > MAX_REPLIES:
+                    self._urls.popitem(last=False)
         return [urls[image.sha256] for image in images]
 
     def forget(self, reply_id: str) -> None:
