@@ -6,11 +6,11 @@ import logging
 import re
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Literal, TextIO
-from urllib.parse import quote
 
 import stamina.instrumentation
 import structlog
@@ -105,9 +105,7 @@ class Redactor:
         longest_first = sorted(
             {secret for secret in secrets if len(secret) >= _MIN_SECRET_CHARACTERS}, key=len, reverse=True
         )
-        forms = [
-            form for secret in longest_first for form in (_pattern_with_escapes(secret), re.escape(quote(secret, "")))
-        ]
+        forms = [form for secret in longest_first for form in (_pattern_with_escapes(secret), *_in_base64(secret))]
         self._known = re.compile("|".join(forms)) if forms else None
 
     def __call__(self, text: str) -> str:
@@ -120,9 +118,33 @@ class Redactor:
 
 
 def _pattern_with_escapes(secret: str) -> str:
-    """Return a pattern for `secret` as it is and inside nested JSON and Python literals, which add backslashes."""
-    escaped = {'"': r'\\*"', "'": r"\\*'", "\\": r"\\+"}
-    return "".join(escaped.get(character) or re.escape(character) for character in secret)
+    """Return a pattern for `secret` as it is, inside nested JSON and Python literals, and in a URL.
+
+    Literals add backslashes or write a number; a URL may write all but letters and digits as numbers.
+    """
+    return "".join(
+        character if character.isascii() and character.isalnum() else _pattern_of(character) for character in secret
+    )
+
+
+def _pattern_of(character: str) -> str:
+    as_itself = r"\\+" if character == "\\" else rf"\\*{re.escape(character)}"
+    in_url = "".join(f"%{byte:02x}" for byte in _bytes_of(character))
+    return rf"(?:{as_itself}|\\+u(?i:{ord(character):04x})|(?i:{in_url}))"
+
+
+def _in_base64(secret: str) -> list[str]:
+    """Return patterns for the characters that a secret decides in base64, whatever stands before and after it."""
+    patterns: list[str] = []
+    for bytes_before in range(3):
+        data = bytes(bytes_before) + _bytes_of(secret)
+        decided = b64encode(data).decode()[-(-8 * bytes_before // 6) : 8 * len(data) // 6]
+        patterns.append("".join({"+": "[+-]", "/": "[/_]"}.get(character, character) for character in decided))
+    return patterns
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):

@@ -13,9 +13,11 @@ import sys
 import textwrap
 import threading
 import warnings
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import aiohttp
 import aiohttp.web
@@ -292,6 +294,29 @@ def test_a_known_secret_is_hidden_in_every_notation(secret: str, around: str):
     redact = Redactor([secret, secret[:6]])
     for written in (secret, json.dumps({"k": secret}), repr([secret]), f"{around}{secret}{around}"):
         assert secret not in redact(written).replace(HIDDEN, "\0")
+
+
+KEY = 'kid-1234:Se+"cret/?Key=0987'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        quote(KEY, safe=""),
+        quote(KEY, safe="/:"),
+        re.sub("%..", lambda found: found[0].lower(), quote(KEY, safe="")),
+        json.dumps(KEY).replace("/", r"\/"),
+        KEY.replace("+", r"\u002b").replace("=", r"\u003D"),
+        b64encode(KEY.encode()).decode(),
+        b64encode(f"Bearer {KEY}".encode()).decode(),
+        b64encode(f"me:{KEY}\n".encode()).decode(),
+        urlsafe_b64encode(f"x{KEY}".encode()).decode(),
+    ],
+)
+def test_a_known_secret_is_hidden_when_it_is_encoded(written: str):
+    hidden = Redactor([KEY])(f"refused for {written} here")
+    assert HIDDEN in hidden
+    assert written[8:20] not in hidden
 
 
 def test_a_key_of_a_few_letters_is_not_replaced():
