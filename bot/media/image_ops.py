@@ -339,7 +339,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
         return image
     if image.mode.startswith("I"):
         # 16 bits of grey: Pillow's own conversion would turn everything above 255 into white.
-        image = image.point(_high_byte).convert("L")
+        image = (image.convert("I") if image.mode == "I;16B" else image).point(_high_byte).convert("L")
     return image.convert(mode)
 
 

@@ -313,6 +313,10 @@ def sixteen_bit_grey() -> bytes:
     return samples.encode(Image.new("I;16", (32, 32), 0x8000), "PNG")
 
 
+def sixteen_bit_grey_in_tiff() -> bytes:
+    return samples.encode(Image.new("I;16B", (32, 32), 0x8000), "TIFF")
+
+
 def palette_with_a_transparent_colour() -> bytes:
     image = Image.new("P", (32, 32), 1)
     image.putpalette([255, 0, 0, 0, 128, 0])
@@ -324,6 +328,7 @@ MODES: dict[str, tuple[Callable[[], bytes], str, tuple[int, ...]]] = {
     "grey jpeg": (lambda: samples.encode(Image.new("L", (32, 32), 100), "JPEG"), "RGB", (100, 100, 100)),
     "black and white": (lambda: samples.encode(Image.new("1", (32, 32), 1), "PNG"), "RGB", (255, 255, 255)),
     "grey of 16 bits": (sixteen_bit_grey, "RGB", (128, 128, 128)),
+    "grey of 16 bits, high byte first": (sixteen_bit_grey_in_tiff, "RGB", (128, 128, 128)),
     "grey with transparency": (
         lambda: samples.encode(Image.new("LA", (32, 32), (100, 7)), "PNG"), "RGBA", (100, 100, 100, 7)),
     "transparency": (
