@@ -215,7 +215,8 @@ async def _images(interaction: Interaction, reply: Reply, job: Job) -> list[Atta
         if view is None:
             return []
         view = replace(view, jobs=tuple(shown for shown in view.jobs if shown.job.id == job.id))
-        return await load_images(service, view, limit_bytes=reply.address.file_limit_bytes, hide_prompt=hide_prompt)
+        loaded = await load_images(service, view, limit_bytes=reply.address.file_limit_bytes, hide_prompt=hide_prompt)
+        return [image for image in loaded if image.data]
     images: list[AttachedImage] = []
     for index, image in enumerate(job.images):
         file = await posted_file(interaction, reply, image)

@@ -12,13 +12,14 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
+from bot.domain.errors import MediaError
 from bot.domain.jobs import GalleryFilter, Job, Reply, ResultImage
 from bot.service.job_service import JobService
 from cogs.generate import upscale
 from cogs.generate.ordering import autocomplete
 from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import history_page
-from cogs.text import formatting, member_pages
+from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card
 from cogs.ui.attachments import upload
 from cogs.ui.checks import account_of, requester_of
@@ -129,10 +130,17 @@ class HistoryPage:
         found: list[history_page.GalleryImage] = []
         for job in reply.jobs:
             for index, image in enumerate(job.images):
-                url = links.get(image.attachment_id or 0) or await self._attach(job, index, image)
                 why = member_pages.HISTORY_UNREACHABLE if files is None else member_pages.HISTORY_PICTURE_GONE
+                missing = why()
+                url = links.get(image.attachment_id or 0)
+                try:
+                    url = url or await self._attach(job, index, image)
+                except MediaError as error:
+                    if error.reason != "too_many_pixels" or not image.source_url:
+                        raise
+                    missing = job_card.TOO_LARGE_TO_SHOW(link=card.original_link(image.source_url))
                 found.append(
-                    history_page.GalleryImage(url=url, alt_text=card.alt_text(job), missing="" if url else why())
+                    history_page.GalleryImage(url=url, alt_text=card.alt_text(job), missing="" if url else missing)
                 )
         return found
 

@@ -84,6 +84,7 @@ REVIEW_REFUSED_BECAUSE = Phrase(
 REVIEW_OWN = Phrase("Only you and moderators see this.")
 PROMPT_HIDDEN = Phrase("The prompt is not repeated here.")
 SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {link}")
+TOO_LARGE_TO_SHOW = Phrase("Too large to be shown here. {link}")
 ORIGINAL = Phrase("Original")
 IN_HISTORY = Plural(
     "Discord does not accept the image here. You can find it in `/history`.",

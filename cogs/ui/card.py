@@ -81,7 +81,10 @@ _FINAL_FIRST = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownImage:
-    """An attached image; `original_url` is set if the attachment is a smaller copy."""
+    """An attached image; `original_url` is set if the attachment is a smaller copy.
+
+    Without a `filename` it is not attached, because it is too large to be made smaller: there is only `original_url`.
+    """
 
     filename: str
     alt_text: str
@@ -193,8 +196,8 @@ def body(
         if view.reply.is_comparison:
             parts.extend(comparison.parts(view, _media_by_job(view, images), with_votes=with_votes))
         else:
-            parts.append(_gallery(view, images))
-        parts.extend(_smaller_copies(images, max_characters=spare))
+            parts.extend(_gallery(view, images))
+        parts.extend(_links_to_originals(images, max_characters=spare))
     elif (
         not view.reply.is_final
         and not view.reply.is_held_back
@@ -212,7 +215,7 @@ def _reduced_body(view: ReplyView, status: JobStatus, *, images: Sequence[ShownI
     if form is Form.WITHOUT_IMAGES and images:
         parts.append(components.text_display(job_card.IN_HISTORY(len(images))))
     elif images:
-        parts.append(_gallery(view, images))
+        parts.extend(_gallery(view, images))
     if form is Form.SMALLER:
         parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(view, status))))
     else:
@@ -401,8 +404,9 @@ def _media_by_job(view: ReplyView, images: Sequence[ShownImage]) -> dict[str, Co
     }
 
 
-def _gallery(view: ReplyView, images: Sequence[ShownImage]) -> Component:
-    return components.media_gallery(*[_media_item(view, image) for image in images])
+def _gallery(view: ReplyView, images: Sequence[ShownImage]) -> list[Component]:
+    items = [_media_item(view, image) for image in images if image.filename]
+    return [components.media_gallery(*items)] if items else []
 
 
 def _media_item(view: ReplyView, image: ShownImage) -> Component:
@@ -410,16 +414,29 @@ def _media_item(view: ReplyView, image: ShownImage) -> Component:
     return components.media_item(components.attached(image.filename), image.alt_text, spoiler=spoiler)
 
 
-def _smaller_copies(images: Sequence[ShownImage], *, max_characters: int) -> list[Component]:
-    """Say which images are smaller copies, with links to as many originals as fit."""
-    if not any(image.original_url for image in images):
-        return []
-    links = ""
-    for image in images:
-        link = f" [{job_card.ORIGINAL()}]({image.original_url})" if image.original_url else ""
-        if len(job_card.SMALLER_COPY(link=links + link)) < max_characters:
-            links += link
-    return [components.text_display(f"-# {job_card.SMALLER_COPY(link=links.strip()).strip()}")]
+def original_link(url: str | None) -> str:
+    """Link to an image as it was made."""
+    return f"[{job_card.ORIGINAL()}]({url})"
+
+
+def _links_to_originals(images: Sequence[ShownImage], *, max_characters: int) -> list[Component]:
+    """Say which images are smaller copies or only linked, with links to as many originals as fit."""
+    parts: list[Component] = []
+    for text, linked in (
+        (job_card.SMALLER_COPY, [image for image in images if image.filename and image.original_url]),
+        (job_card.TOO_LARGE_TO_SHOW, [image for image in images if not image.filename]),
+    ):
+        if not linked:
+            continue
+        links = ""
+        for image in linked:
+            link = f" {original_link(image.original_url)}"
+            if len(text(link=links + link)) < max_characters:
+                links += link
+        line = text(link=links.strip()).strip()
+        max_characters -= len(line)
+        parts.append(components.text_display(f"-# {line}"))
+    return parts
 
 
 def _moderated(view: ReplyView) -> bool:

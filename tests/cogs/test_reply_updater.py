@@ -20,7 +20,7 @@ from bot.domain.jobs import Delivery, FailureReason, Progress
 from cogs.generate.delivery import reply_updater
 from cogs.text import job_card, refusals
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo
+from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo, png_of_zeros
 from tests.support.store_samples import operator_cost
 from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, TransportDouble, refused
 
@@ -326,6 +326,29 @@ async def test_an_image_over_the_file_limit_is_shown_smaller_with_a_link_to_the_
     assert f"[{job_card.ORIGINAL()}]({url})" in text
     assert len(card.file()) <= 100_000
     assert card.files[0]["filename"].endswith((".webp", ".jpg"))
+
+
+@pytest.mark.f48
+async def test_an_image_too_large_to_be_made_smaller_is_charged_and_linked(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = interactions.base_payload
+
+    def with_a_low_limit(*args: Any, **more: Any) -> Any:
+        record, payload = build(*args, **more)
+        return record, payload | {"attachment_size_limit": 5000}
+
+    monkeypatch.setattr(interactions, "base_payload", with_a_low_limit)
+    card = await waiting(stage)
+    url = stage.core.server.keep("huge.png", png_of_zeros(8000, 8000))
+    stage.core.krea.finishes(url)
+    text = await stage.until_says(card, "Completed")
+    assert f"Too large to be shown here. [{job_card.ORIGINAL()}]({url})" in text
+    assert "cost **$0.08**" in text
+    assert not card.files
+    assert await delivery(stage) is Delivery.DELIVERED
+    page = stage.said(await stage.ada.slash(stage.channel, "history"))
+    assert f"Too large to be shown here. [{job_card.ORIGINAL()}]({url})" in page.text
 
 
 @pytest.mark.hostile("G-45")

@@ -22,7 +22,7 @@ MAX_ATTACHMENTS = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttachedImage:
-    """An image with its name and alt text in the message."""
+    """An image with its name and alt text in the message; without data where the message only has a link to it."""
 
     shown: card.ShownImage
     sha256: str
@@ -54,6 +54,11 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
         except MediaError as error:
             if error.transient:
                 raise
+            if error.reason == "too_many_pixels" and image.source_url:
+                alt_text = card.alt_text(view.job, hide_prompt=hide_prompt)
+                linked = card.ShownImage(filename="", alt_text=alt_text, original_url=image.source_url)
+                images.append(AttachedImage(shown=linked, sha256=image.sha256, data=b""))
+                continue
             _log.exception("image %d of job %s cannot be shown", index + 1, view.job.id)
             continue
         if fitted is None:
@@ -88,4 +93,4 @@ def count_lost(view: ReplyView, images: Sequence[AttachedImage]) -> int:
 
 def files_of(images: Sequence[AttachedImage]) -> list[discord.File]:
     """Return new file objects for one attempt; all attempts share the bytes."""
-    return [upload(image.data, image.shown.filename, image.shown.alt_text) for image in images]
+    return [upload(image.data, image.shown.filename, image.shown.alt_text) for image in images if image.data]

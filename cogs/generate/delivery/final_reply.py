@@ -105,7 +105,7 @@ class FinalReply:
         self._parts.log_channel.finished(
             self._view,
             message_id=message_id,
-            images=[image.shown for image in images],
+            images=[image.shown for image in images if image.data],
             files=lambda: files_of(images),
             hide_prompt=last_edit.prompt_is_hidden,
         )

@@ -42,17 +42,15 @@ def posted_card(message: discord.Message | None, view: ReplyView) -> PostedCard:
         if job.job.status is JobStatus.SUCCEEDED
         for index, image in enumerate(job.job.images)
     ][:MAX_ATTACHMENTS]
-    images = tuple(
-        card.ShownImage(
-            filename=file.filename,
-            alt_text=card.alt_text(job, hide_prompt=hide_prompt),
-            original_url=image.source_url if image.source_url and image.source_url in text else None,
-        )
-        for job, index, image in made
-        for file in posted
-        if PurePosixPath(file.filename).stem.endswith(card.filename_ending(job, index))
-    )
-    return PostedCard(images=images, lost_images=len(made) - len(images), hide_prompt=hide_prompt)
+    images: list[card.ShownImage] = []
+    for job, index, image in made:
+        ending = card.filename_ending(job, index)
+        filename = next((file.filename for file in posted if PurePosixPath(file.filename).stem.endswith(ending)), "")
+        original_url = image.source_url if image.source_url and image.source_url in text else None
+        if filename or original_url:
+            alt_text = card.alt_text(job, hide_prompt=hide_prompt)
+            images.append(card.ShownImage(filename=filename, alt_text=alt_text, original_url=original_url))
+    return PostedCard(images=tuple(images), lost_images=len(made) - len(images), hide_prompt=hide_prompt)
 
 
 def _texts_in(parts: list[discord.components.MessageComponentType] | list[discord.Component]) -> Iterator[str]:
