@@ -235,7 +235,7 @@ import asyncio, sys
 from bot.media.image_pool import ImagePool
 from tests.support import image_samples as samples
 async def main():
-    image_pool = ImagePool(limit_seconds=300)
+    image_pool = ImagePool(limit_seconds=300, small_limit_seconds=300)
     await image_pool.warm()
     large = samples.encode(samples.noise(4000, 4000), "PNG")
     print("ready", flush=True)
