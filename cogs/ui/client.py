@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # packages above this one; only their types are needed here
     from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
     from cogs.alerts.operator_alerts import OperatorAlerts
     from cogs.generate.ordering.order_flow import OrderFlow
+    from cogs.generate.review.requests import ReviewRequests
     from cogs.moderation.report import Reports
     from cogs.ui.checks import ClickDebouncer
     from cogs.ui.discord_api.message_api import MessageApi
@@ -28,6 +29,7 @@ class BotClient(discord.Client):
     order_flow: OrderFlow
     click_debouncer: ClickDebouncer
     reports: Reports
+    review_requests: ReviewRequests
     allowed_servers: frozenset[int] = frozenset()
     """Ids of the servers that may use the bot; empty means all."""
 

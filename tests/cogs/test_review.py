@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from bot.domain.errors import ProviderRejected
-from bot.domain.jobs import FailureReason
+from bot.domain.jobs import FailureReason, Job
 from cogs.text import job_card, member_pages, moderation
 from tests.support.catalogue_samples import FLUX
 from tests.support.databases import rows
@@ -41,6 +41,20 @@ async def waiting(stage: Stage, desk: Any, **options: Any) -> tuple[Card, Card]:
 async def refuse(stage: Stage, question: Card, reason: str = "too scary") -> None:
     form = await stage.press(stage.mo, question, "Refuse")
     await stage.mo.submit_modal(form, {"reason": reason})
+
+
+async def approved(stage: Stage, job: Job, question: Card) -> None:
+    """Record an approval without showing it."""
+    decided = await stage.core.store.decide_review(
+        job.reply_id,
+        guild_id=stage.guild.id,
+        message_id=question.message.id,
+        approves=True,
+        actor_id=stage.mo.id,
+        reason=None,
+        now=datetime.now(UTC),
+    )
+    assert decided is not None
 
 
 def public_files(stage: Stage, *but: Any) -> list[str]:
@@ -195,16 +209,7 @@ async def test_a_process_that_ends_after_the_decision_leaves_the_card_to_the_nex
     desk = await reviewed(stage)
     card, question = await waiting(stage, desk)
     (job,) = await stage.jobs()
-    decided = await stage.core.store.decide_review(
-        job.reply_id,
-        guild_id=stage.guild.id,
-        message_id=question.message.id,
-        approves=True,
-        actor_id=stage.mo.id,
-        reason=None,
-        now=datetime.now(UTC),
-    )
-    assert decided is not None
+    await approved(stage, job, question)
     await stage.restart()
     await stage.until_says(card, "Completed")
     said = stage.said(await stage.press(stage.mo, question, "Refuse"))
@@ -268,6 +273,17 @@ async def test_only_moderators_decide_and_only_one_of_them(stage: Stage) -> None
     assert said.text == job_card.REVIEW_ALREADY_APPROVED()
     assert job_card.APPROVED_BY(who=max_.mention) in question.text, "the later click takes no name away"
     await stage.until_says(card, "Completed")
+
+
+async def test_a_click_while_a_decision_is_being_shown_leaves_the_question_to_the_first(stage: Stage) -> None:
+    desk = await reviewed(stage)
+    _, question = await waiting(stage, desk)
+    (job,) = await stage.jobs()
+    with stage.core.bot.review_requests.deciding_about(job.reply_id):  # as a click of another moderator does
+        await approved(stage, job, question)
+        said = stage.said(await stage.press(stage.mo, question, "Refuse"))
+        assert said.text == job_card.REVIEW_ALREADY_APPROVED()
+        assert set(question.buttons) == {"Approve", "Refuse"}, "the first click shows who decided"
 
 
 @pytest.mark.parametrize("rule", ["role", "model"])

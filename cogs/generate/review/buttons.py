@@ -61,7 +61,8 @@ async def _asked_about(interaction: Interaction, reply_id: str) -> Reply | None:
     if reply.review is not ReviewState.WAITING:
         await interaction.response.defer()
         # The process that recorded the decision may have ended before it showed it. What shows it says who decided.
-        if question.is_open(interaction.message):
+        is_left_open = question.is_open(interaction.message) and question.is_open(await interaction.original_response())
+        if is_left_open and not interaction.client.review_requests.is_being_decided(reply.id):
             await _show_decision(interaction, await interaction.client.service.view(reply.id), decided_by=None)
         await respond_privately(interaction, card.note(_already(reply)))
         return None
@@ -78,19 +79,20 @@ async def _decide(interaction: Interaction, reply: Reply, *, approves: bool, rea
     service, message = interaction.client.service, interaction.message
     assert message is not None, "the button is under a message"
     await interaction.response.defer()
-    decided = await service.decide_review(
-        reply.id,
-        guild_id=reply.address.guild_id,
-        message_id=message.id,
-        approves=approves,
-        actor_id=interaction.user.id,
-        reason=reason,
-    )
-    view = await service.view(reply.id)
-    if decided is None or view is None:
-        await respond_privately(interaction, card.note(job_card.REVIEW_ELSEWHERE()))
-        return
-    await _show_decision(interaction, view, decided_by=interaction.user.id)
+    with interaction.client.review_requests.deciding_about(reply.id):
+        decided = await service.decide_review(
+            reply.id,
+            guild_id=reply.address.guild_id,
+            message_id=message.id,
+            approves=approves,
+            actor_id=interaction.user.id,
+            reason=reason,
+        )
+        view = await service.view(reply.id)
+        if decided is not None and view is not None:
+            await _show_decision(interaction, view, decided_by=interaction.user.id)
+            return
+    await respond_privately(interaction, card.note(job_card.REVIEW_ELSEWHERE()))
 
 
 async def _show_decision(interaction: Interaction, view: ReplyView | None, *, decided_by: int | None) -> None:

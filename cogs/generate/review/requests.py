@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import aiohttp
@@ -45,10 +48,25 @@ class ReviewRequests:
         self._store = service.store
         self._messages = messages
         self._supervisor = supervisor
+        self._deciding: Counter[str] = Counter()
+        """Clicks that record a decision and show it, by reply. All clicks in a server reach the same process."""
 
     def ask_soon(self, reply_id: str) -> None:
         """Ask about an order whose card says that it waits."""
         self._supervisor.start(f"review of {reply_id}", self._ask_or_leave(reply_id))
+
+    @contextmanager
+    def deciding_about(self, reply_id: str) -> Generator[None]:
+        """Note that a click records a decision and shows it."""
+        self._deciding[reply_id] += 1
+        try:
+            yield
+        finally:
+            self._deciding -= Counter({reply_id: 1})
+
+    def is_being_decided(self, reply_id: str) -> bool:
+        """Whether a click is about to show a decision that it may have recorded."""
+        return self._deciding[reply_id] > 0
 
     async def run(self) -> None:
         """Ask about all orders that wait, until cancelled."""
