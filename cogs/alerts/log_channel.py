@@ -169,14 +169,15 @@ def audience(guild: discord.Guild | None, channel_id: int, *, takes_orders: bool
     return LogAudience.MEMBERS_WHO_ORDER if takes_orders else None
 
 
-def permission_warning(guild: discord.Guild | None, policy: Policy) -> str:
-    """Say which permissions the bot lacks in the log channel; '' if none or without a log channel."""
-    if policy.log_channel_id is None:
+def posting_warning(guild: discord.Guild | None, channel_id: int | None) -> str:
+    """Say why the bot may not be able to post in a channel that moderators chose; '' if it can or none is chosen."""
+    if channel_id is None:
         return ""
-    missing = missing_permissions(guild, policy.log_channel_id)
-    if missing is None:
-        missing = [moderation.PERMISSIONS["view_channel"]()]
-    return moderation.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
+    missing = missing_permissions(guild, channel_id)
+    if missing is not None:
+        return moderation.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
+    is_known = guild is not None and guild.get_channel_or_thread(channel_id) is not None
+    return moderation.TAKES_NO_MESSAGES() if is_known else moderation.CHANNEL_NOT_FOUND()
 
 
 def entry(

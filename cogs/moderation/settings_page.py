@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import discord
@@ -48,7 +48,10 @@ class Overview:
     """By channel or category."""
     locale: discord.Locale | None
     """The language of the server in Discord."""
-    log_trouble: str = ""
+    warnings: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Why nothing may arrive in a channel in which something is posted, by channel."""
+    log_readers: str = ""
+    """Who reads the log besides moderators."""
 
 
 def overview(seen: Overview, case: Sequence[str]) -> Layout:
@@ -101,11 +104,26 @@ def _entries(seen: Overview) -> list[_Entry]:
             policy.words,
             "/settings words",
         ),
-        (moderation.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
-        (moderation.SHOWCASE(), _showcase(policy), policy.showcase_channel_id, "/settings showcase"),
-        (moderation.REVIEW(), _review_in_short(policy), policy.review_channel_id, "/settings review"),
+        (
+            moderation.LOG_CHANNEL(),
+            _posts(seen, policy.log_channel_id, seen.log_readers),
+            policy.log_channel_id,
+            "/settings log-channel",
+        ),
+        (
+            moderation.SHOWCASE(),
+            _posts(seen, policy.showcase_channel_id),
+            policy.showcase_channel_id,
+            "/settings showcase",
+        ),
+        (moderation.REVIEW(), _review_in_short(seen), policy.review_channel_id, "/settings review"),
         (moderation.SPOILERS(), _spoilers_in_short(policy), policy.spoiler_channels, "/settings spoilers"),
-        (moderation.WEEKLY_REPORT(), _weekly(policy), policy.weekly_report_channel_id, "/settings weekly-report"),
+        (
+            moderation.WEEKLY_REPORT(),
+            _posts(seen, policy.weekly_report_channel_id),
+            policy.weekly_report_channel_id,
+            "/settings weekly-report",
+        ),
         (
             moderation.WELCOME_MESSAGE(),
             STANDINGS[Standing.ON if policy.greets else Standing.OFF](),
@@ -270,11 +288,11 @@ def _reviewed(policy: Policy) -> list[str]:
     return [*channels, *roles, *(f"`{pattern}`" for pattern in policy.reviewed_models)]
 
 
-def _review_in_short(policy: Policy) -> str:
-    lines = _reviewed(policy)
-    if policy.review_channel_id is None or not lines:
+def _review_in_short(seen: Overview) -> str:
+    lines, channel_id = _reviewed(seen.policy), seen.policy.review_channel_id
+    if channel_id is None or not lines:
         return spending.NOT_SET()
-    where = moderation.REVIEW_IN_SHORT(channel=formatting.channel(policy.review_channel_id))
+    where = moderation.REVIEW_IN_SHORT(channel=_posts(seen, channel_id))
     return f"{_names(lines)} · {where}"
 
 
@@ -324,21 +342,12 @@ def _decide_first(seen: Overview) -> str:
     return "\n".join(phrase() for phrase in (moderation.FIRST_TITLE, moderation.FIRST_NOTE, *moderation.FIRST_STEPS))
 
 
-def _log_channel(seen: Overview) -> str:
-    if seen.policy.log_channel_id is None:
+def _posts(seen: Overview, channel_id: int | None, *notes: str) -> str:
+    """Name a channel in which something is posted, with what to know about it."""
+    if channel_id is None:
         return spending.NOT_SET()
-    trouble = f" · {seen.log_trouble}" if seen.log_trouble else ""
-    return f"<#{seen.policy.log_channel_id}>{trouble}"
-
-
-def _showcase(policy: Policy) -> str:
-    channel_id = policy.showcase_channel_id
-    return spending.NOT_SET() if channel_id is None else formatting.channel(channel_id)
-
-
-def _weekly(policy: Policy) -> str:
-    channel_id = policy.weekly_report_channel_id
-    return spending.NOT_SET() if channel_id is None else formatting.channel(channel_id)
+    about = " ".join(filter(None, (seen.warnings.get(channel_id), *notes)))
+    return " · ".join(filter(None, (formatting.channel(channel_id), about)))
 
 
 def _rule(name: str, allowed: bool) -> str:

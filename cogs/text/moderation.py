@@ -162,6 +162,8 @@ LOG_HELLO = Phrase(
     "From now on every finished order of this server is posted here. Change it with `/settings log-channel`."
 )
 LOG_WARNING = Phrase("⚠️ I need {permissions} there")
+TAKES_NO_MESSAGES = Phrase("⚠️ nothing can be posted there: choose another channel")
+CHANNEL_NOT_FOUND = Phrase("⚠️ I do not find it: it is deleted, hidden from me or an archived thread")
 LOG_PRIVATE = Phrase("private, so without prompt and image")
 PERMISSIONS = {
     "view_channel": Phrase("View Channel"),

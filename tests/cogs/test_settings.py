@@ -482,7 +482,7 @@ async def test_a_deleted_log_channel_is_shown_in_the_overview_and_stops_nothing(
     stage.env.backend.delete_channel(log.id)
     await stage.until_says(await stage.imagine(), "Completed")
     await stage.quiet()
-    assert "⚠️ I need View Channel there" in (await stage.settings("show")).text
+    assert moderation.CHANNEL_NOT_FOUND() in (await stage.settings("show")).text
     await stage.settings("log-channel", clear=True)
     assert (await policy(stage)).log_channel_id is None
 
@@ -493,6 +493,36 @@ async def test_when_discord_does_not_take_the_first_post_the_log_stays_as_it_was
     said = await stage.settings("log-channel", channel=log)
     assert "Discord did not let me post" in said.text
     assert await policy(stage) == Policy()
+
+
+async def test_the_overview_marks_every_channel_that_takes_no_posts_any_more(stage: Stage) -> None:
+    bot = stage.core.bot.user
+    assert bot is not None
+    silent: dict[Any, discord.PermissionOverwrite] = {bot: discord.PermissionOverwrite(attach_files=False)}
+    quiet = stage.guild.create_text_channel("quiet", overwrites=silent)
+    gone = stage.guild.create_text_channel("gone")
+    forum = stage.guild.create_forum_channel("forum")
+    await stage.core.store.change_policy(
+        stage.guild.id,
+        lambda old: replace(
+            old,
+            log_channel_id=quiet.id,
+            showcase_channel_id=gone.id,
+            review_channel_id=forum.id,
+            reviewed_models=(FLUX,),
+            weekly_report_channel_id=stage.channel.id,
+        ),
+        actor_id=stage.mo.id,
+        reason=None,
+        now=stage.core.service.now(),
+    )
+    stage.env.backend.delete_channel(gone.id)
+    text = (await stage.settings("show")).text
+    lacking = moderation.LOG_WARNING(permissions="Attach Files")
+    assert f"<#{quiet.id}> · {lacking}" in text
+    assert f"<#{gone.id}> · {moderation.CHANNEL_NOT_FOUND()}" in text
+    assert f"<#{forum.id}> · {moderation.TAKES_NO_MESSAGES()}" in text
+    assert f"{stage.channel.mention} · ⚠️" not in text
 
 
 @pytest.mark.parametrize("command", ["log-channel", "weekly-report", "showcase", "review"])

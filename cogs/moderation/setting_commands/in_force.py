@@ -64,15 +64,17 @@ class InForceSettings(SettingsCog):
             channel_caps=[
                 (place, quota) for subject, place, quota in limits if subject is LimitSubject.CHANNEL and place
             ],
-            log_trouble=" ".join(
-                filter(
-                    None,
-                    (
-                        log_channel.permission_warning(interaction.guild, policy),
-                        self._log_audience(interaction, policy),
-                    ),
+            warnings={
+                channel_id: warning
+                for channel_id in (
+                    policy.log_channel_id,
+                    policy.showcase_channel_id,
+                    policy.review_channel_id,
+                    policy.weekly_report_channel_id,
                 )
-            ),
+                if channel_id is not None and (warning := log_channel.posting_warning(interaction.guild, channel_id))
+            },
+            log_readers=self._log_audience(interaction, policy),
             locale=interaction.guild_locale,
         )
         spendable = await self._store.spendable(
