@@ -35,11 +35,12 @@ class ImageSelect(DynamicComponent[ui.Select[Any]], template=card_buttons.IMAGE_
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
         number = made.index(job) + 1
+        label = interaction.client.service.model_label(job.request.model_id) if reply.is_comparison else None
         is_own = interaction.user.id == reply.user_id
         is_for_owner = is_own or (is_moderator(interaction) and not reply.address.is_direct)
         larger = await _upscale_button(interaction, reply, job) if is_for_owner else None
         buttons = card_buttons.one_image_buttons(job, is_for_owner=is_for_owner, upscale=larger)
-        await respond_privately(interaction, card.question(f"### {job_card.ONE_IMAGE(number=number)}", *buttons))
+        await respond_privately(interaction, card.question(f"### {card_buttons.one_image(number, label)}", *buttons))
 
 
 async def _upscale_button(interaction: Interaction, reply: Reply, job: Job) -> Component | None:

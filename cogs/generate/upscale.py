@@ -20,7 +20,7 @@ from bot.domain.money.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.job_buttons import FETCH_TIMEOUT_SECONDS, clicked_reply
 from cogs.generate.ordering.permissions import channel_context, permissions_of
-from cogs.text import job_card, member_pages
+from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card, card_buttons, components
 from cogs.ui.attachments import PostedFile, files_of
 from cogs.ui.checks import require_account_of
@@ -103,9 +103,13 @@ class UpscaleButton(DynamicComponent[ui.Button[Any]], template=card_buttons.UPSC
         if not wanted:
             await respond_privately(interaction, card.refused(job_card.UPSCALE_NOT_POSSIBLE()))
         elif len(wanted) > 1:
-            await respond_privately(interaction, _question(job_card.UPSCALE_WHICH(), reply, wanted))
+            await respond_privately(
+                interaction, _question(interaction.client.service, job_card.UPSCALE_WHICH(), reply, wanted)
+            )
         elif wanted[0].quote.amount_usd_micros > int(self._match["amount"]):
-            await respond_privately(interaction, _question(job_card.DEARER(), reply, wanted))
+            await respond_privately(
+                interaction, _question(interaction.client.service, job_card.DEARER(), reply, wanted)
+            )
         else:
             await self._order(interaction, reply, wanted[0])
 
@@ -131,13 +135,16 @@ async def posted_file(interaction: Interaction, reply: Reply, image: ResultImage
     return files.get(image.attachment_id or 0)
 
 
-def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
+def _question(service: JobService, text: str, reply: Reply, wanted: list[Offer]) -> Layout:
     """Lay out the question with a button for each image at its current price."""
     buttons: list[Component] = []
     for offer in wanted:
         price = offer.quote.amount_usd_micros
         amount = format_usd(price)
         several = job_card.PICTURE_PRICE(number=offer.number, amount=amount)
+        if reply.is_comparison:
+            made_by = service.model_label(offer.job.request.model_id)
+            several = formatting.shorten(f"{several} · {made_by}", card_buttons.LABEL_CHARACTERS)
         label = several if len(wanted) > 1 else job_card.UPSCALE_PRICE(amount=amount)
         buttons.append(components.button(label, card_buttons.upscale_id(reply.jobs[0].id, offer.number, price)))
     return card.question(text, *buttons)

@@ -6,6 +6,7 @@ If that fails (deleted, no permission, a private reply), the blob store may stil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import discord
@@ -108,8 +109,8 @@ class HistoryPage:
         if page is None:
             await self._edit(card.note(self._nothing(chosen, reply_id)))
             return
-        images = await self._pictures(page.reply)
         labels = [self._service.model_label(job.request.model_id) for job in page.reply.jobs]
+        images = await self._pictures(page.reply, labels)
         permissions = await permissions_of(self._service, self._interaction)
         found = upscale.offers(self._service, page.reply, permissions.permits)
         await self._edit(
@@ -123,28 +124,27 @@ class HistoryPage:
             )
         )
 
-    async def _pictures(self, reply: Reply) -> list[history_page.GalleryImage]:
+    async def _pictures(self, reply: Reply, model_labels: Sequence[str]) -> list[history_page.GalleryImage]:
         """Return each image, from Discord or from our own copy."""
         files = await self._messages.files_of_reply(reply, timeout_seconds=FETCH_SECONDS)
         links = {file.id: file.url for file in files or ()}
         found: list[history_page.GalleryImage] = []
-        for job in reply.jobs:
+        for job, label in zip(reply.jobs, model_labels, strict=True):
+            alt_text = card.alt_text(job, model_label=label if reply.is_comparison else None)
             for index, image in enumerate(job.images):
                 why = member_pages.HISTORY_UNREACHABLE if files is None else member_pages.HISTORY_PICTURE_GONE
                 missing = why()
                 url = links.get(image.attachment_id or 0)
                 try:
-                    url = url or await self._attach(job, index, image)
+                    url = url or await self._attach(job, index, image, alt_text)
                 except MediaError as error:
                     if error.reason != "too_many_pixels" or not image.source_url:
                         raise
                     missing = job_card.TOO_LARGE_TO_SHOW(link=card.original_link(image.source_url))
-                found.append(
-                    history_page.GalleryImage(url=url, alt_text=card.alt_text(job), missing="" if url else missing)
-                )
+                found.append(history_page.GalleryImage(url=url, alt_text=alt_text, missing="" if url else missing))
         return found
 
-    async def _attach(self, job: Job, index: int, image: ResultImage) -> str | None:
+    async def _attach(self, job: Job, index: int, image: ResultImage, alt_text: str) -> str | None:
         """Attach our own copy and return its URL in the message, or None if there is no copy."""
         fitted = await self._service.image_for_upload(
             image, self._interaction.filesize_limit, requester=job.request.requester
@@ -152,7 +152,7 @@ class HistoryPage:
         if fitted is None:
             return None
         name = card.filename(job, index, fitted.extension)
-        self._files.append(upload(fitted.data, name, card.alt_text(job)))
+        self._files.append(upload(fitted.data, name, alt_text))
         return f"attachment://{name}"
 
     async def _edit(self, layout: Layout) -> None:

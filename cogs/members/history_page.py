@@ -58,7 +58,7 @@ def page_of(
     if is_withheld:
         parts.append(components.text_display("\n".join(_review(page.reply))))
     elif shown and first.erased_at is None:
-        parts.extend(card_buttons.image_select(jobs))
+        parts.extend(card_buttons.image_select(jobs, model_labels))
     actions = [
         button
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)

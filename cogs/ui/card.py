@@ -17,7 +17,7 @@ from bot.catalogue.order_text import Options, OptionValue
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply, ReviewState
 from bot.domain.money.quota import format_usd
 from bot.domain.visibility import why_withheld
-from bot.service.views import ReplyView
+from bot.service.views import JobView, ReplyView
 from cogs.text import facts, formatting, job_card, limits_left, presets
 from cogs.text.locale import Phrase, option_name, use_locale
 from cogs.text.spending import FORMER_MEMBER, TOP_UP
@@ -149,7 +149,7 @@ def card(
             parts.extend(components.action_rows(card_buttons.last_buttons(view, status)))
         else:
             if view.reply.is_final and why_withheld(view.reply) is None:
-                parts.extend(card_buttons.image_select(view.reply.jobs))
+                parts.extend(card_buttons.image_select(view.reply.jobs, [job.model_label for job in view.jobs]))
             parts.extend(components.action_rows(card_buttons.buttons_of(view, status)))
     return components.container(parts, accent=accent(view.reply, status))
 
@@ -460,7 +460,16 @@ def shows_image_of(filename: str, job: Job) -> bool:
     return filename_ending(job, 0) in filename
 
 
-def alt_text(job: Job, *, hide_prompt: bool = False) -> str:
-    """Describe the image by its prompt, unless that is hidden, for people who cannot see it."""
+def label_in_comparison(view: ReplyView, job: JobView) -> str | None:
+    """Return the name of a job's model if it tells the images of a reply apart; None if it does not."""
+    return job.model_label if view.reply.is_comparison else None
+
+
+def alt_text(job: Job, *, model_label: str | None = None, hide_prompt: bool = False) -> str:
+    """Describe the image by its prompt, unless that is hidden, for people who cannot see it.
+
+    `model_label` is given for an image of a comparison: its images have the same prompt.
+    """
     prompt = "" if hide_prompt else job.request.prompt.strip()
-    return formatting.shorten(prompt, ALT_TEXT_CHARACTERS) or job_card.ALT_TEXT_EMPTY()
+    described = " · ".join(filter(None, (model_label, prompt)))
+    return formatting.shorten(described, ALT_TEXT_CHARACTERS) or job_card.ALT_TEXT_EMPTY()

@@ -9,7 +9,7 @@ from bot.domain.jobs import DIRECT_GUILD_ID, Job, JobStatus
 from bot.domain.money.quota import format_usd
 from bot.domain.visibility import why_withheld
 from bot.service.views import ReplyView
-from cogs.text import job_card
+from cogs.text import formatting, job_card
 from cogs.ui import components
 from cogs.ui.components import Component
 
@@ -39,6 +39,9 @@ IMAGE_ID = re.compile(r"image:(?P<job_id>[0-9a-f]{24})")
 SHARE_ID = re.compile(r"share:(?P<job_id>[0-9a-f]{24})")
 UNSHARE_ID = re.compile(r"unshare:(?P<job_id>[0-9a-f]{24})")
 """`share:<job>` on a card, `unshare:<job>` on the copy in the showcase channel."""
+
+LABEL_CHARACTERS = 80
+"""Limit of Discord for the label of a button; that of a select's option is 100."""
 
 ANY_IMAGE = 0
 """Image number of the upscale button on a card: the only image, or the question which of several."""
@@ -95,14 +98,25 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     return buttons
 
 
-def image_select(jobs: Sequence[Job]) -> list[Component]:
-    """Return the row with the select of one image, if there are several."""
-    made = images_made(jobs)
+def image_select(jobs: Sequence[Job], model_labels: Sequence[str]) -> list[Component]:
+    """Return the row with the select of one image, if there are several. `model_labels` has one for each job.
+
+    The images of a comparison are named by their models.
+    """
+    made = [(job, label) for job, label in zip(jobs, model_labels, strict=True) if images_made([job])]
     if len(made) < 2:
         return []
-    options = [(job_card.ONE_IMAGE(number=number), job.id) for number, job in enumerate(made, start=1)]
+    named = len(set(model_labels)) > 1
+    names = [one_image(number, label if named else None) for number, (_, label) in enumerate(made, start=1)]
+    options = [(name, job.id) for name, (job, _) in zip(names, made, strict=True)]
     select = components.string_select(f"image:{jobs[0].id}", placeholder=job_card.IMAGE_CHOICE(), options=options)
     return [components.action_row(select)]
+
+
+def one_image(number: int, model_label: str | None) -> str:
+    """Name an image of several: 'Image 2', in a comparison 'Image 2 · Flux 1 Dev'."""
+    name = job_card.ONE_IMAGE(number=number)
+    return name if model_label is None else formatting.shorten(f"{name} · {model_label}", LABEL_CHARACTERS)
 
 
 def images_made(jobs: Sequence[Job]) -> list[Job]:

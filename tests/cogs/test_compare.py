@@ -43,6 +43,23 @@ async def test_one_card_shows_one_image_per_model_and_the_total_price_first(stag
     assert all(len(row["components"]) <= 5 for row in rows)
 
 
+async def test_each_image_says_which_model_made_it_wherever_it_is_named(stage: Stage) -> None:
+    card = await compare(stage)
+    await stage.until_says(card, "Completed")
+    names = ["Nano Banana 2", "Flux 1 Dev"]
+    assert [image["description"] for image in card.gallery] == [f"{name} · a red fox" for name in names]
+    select = next(part for part in card.components if part["type"] == 3)
+    assert [option["label"] for option in select["options"]] == [
+        f"Image {number} · {name}" for number, name in enumerate(names, start=1)
+    ]
+    chosen = stage.said(
+        await stage.ada.select(card.message, [select["options"][1]["value"]], custom_id=select["custom_id"])
+    )
+    assert "Image 2 · Flux 1 Dev" in chosen.text
+    page = stage.said(await stage.ada.slash(stage.channel, "history"))
+    assert [image["description"] for image in page.gallery] == [f"{name} · a red fox" for name in names]
+
+
 async def test_all_or_nothing_is_admitted(stage: Stage) -> None:
     await stage.quota("set", member=stage.ada, amount="0.086")
     card = await compare(stage)

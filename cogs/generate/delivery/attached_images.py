@@ -39,11 +39,14 @@ async def load_images(
     images: list[AttachedImage] = []
     for job in view.jobs:
         if job.job.status is JobStatus.SUCCEEDED:
-            images.extend(await _images_of(service, job, limit_bytes=limit_bytes, hide_prompt=hide_prompt))
+            label = card.label_in_comparison(view, job)
+            images.extend(await _images_of(service, job, label, limit_bytes=limit_bytes, hide_prompt=hide_prompt))
     return images[:MAX_ATTACHMENTS]
 
 
-async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hide_prompt: bool) -> list[AttachedImage]:
+async def _images_of(
+    service: JobService, view: JobView, model_label: str | None, *, limit_bytes: int, hide_prompt: bool
+) -> list[AttachedImage]:
     images: list[AttachedImage] = []
     requester = view.job.request.requester
     for index, image in enumerate(view.job.images):
@@ -55,7 +58,7 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
             if error.transient:
                 raise
             if error.reason == "too_many_pixels" and image.source_url:
-                alt_text = card.alt_text(view.job, hide_prompt=hide_prompt)
+                alt_text = card.alt_text(view.job, model_label=model_label, hide_prompt=hide_prompt)
                 linked = card.ShownImage(filename="", alt_text=alt_text, original_url=image.source_url)
                 images.append(AttachedImage(shown=linked, sha256=image.sha256, data=b""))
                 continue
@@ -68,7 +71,7 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
             continue
         shown = card.ShownImage(
             filename=card.filename(view.job, index, fitted.extension, hide_prompt=hide_prompt),
-            alt_text=card.alt_text(view.job, hide_prompt=hide_prompt),
+            alt_text=card.alt_text(view.job, model_label=model_label, hide_prompt=hide_prompt),
             # An image that was only rotated is as large as the original.
             original_url=image.source_url if fitted.changed and image.size_bytes > limit_bytes else None,
         )

@@ -37,18 +37,18 @@ def posted_card(message: discord.Message | None, view: ReplyView) -> PostedCard:
         hide_prompt = job_card.PROMPT_HIDDEN() in text
     posted = images_of(message) if message else []
     made = [
-        (job.job, index, image)
+        (job, index, image)
         for job in view.jobs
         if job.job.status is JobStatus.SUCCEEDED
         for index, image in enumerate(job.job.images)
     ][:MAX_ATTACHMENTS]
     images: list[card.ShownImage] = []
     for job, index, image in made:
-        ending = card.filename_ending(job, index)
+        ending = card.filename_ending(job.job, index)
         filename = next((file.filename for file in posted if PurePosixPath(file.filename).stem.endswith(ending)), "")
         original_url = image.source_url if image.source_url and image.source_url in text else None
         if filename or original_url:
-            alt_text = card.alt_text(job, hide_prompt=hide_prompt)
+            alt_text = card.alt_text(job.job, model_label=card.label_in_comparison(view, job), hide_prompt=hide_prompt)
             images.append(card.ShownImage(filename=filename, alt_text=alt_text, original_url=original_url))
     return PostedCard(images=tuple(images), lost_images=len(made) - len(images), hide_prompt=hide_prompt)
 
