@@ -135,7 +135,7 @@ def ask_to_erase(*, commands: int, images: int, servers: int, wallet: Wallet, us
     text = member_pages.ERASE_ASK(
         commands=formatting.COMMANDS(commands),
         images=formatting.PICTURES(images),
-        servers=formatting.SERVERS(servers),
+        servers=formatting.SERVERS(servers) if servers or not commands else member_pages.OUTSIDE_SERVERS_ONLY(),
     )
     if wallet.total_usd_micros:
         # The last line says how to get a copy first; the list of what stays is above it.

@@ -52,6 +52,7 @@ EXPORT_ABOUT = Phrase(
 )
 EXPORT_READY = Phrase("### Your data\nEverything kept about you, from all servers. Only you can see this message.")
 EXPORT_TOO_LARGE = Phrase("Your data does not fit into one file here. Ask the operator of this bot for it.")
+OUTSIDE_SERVERS_ONLY = Phrase("outside servers only")
 ERASE_ASK = Phrase(
     "### Erase your data?\n"
     "**This goes**, from all servers and for good: your prompts and options, the images kept for you, the copies "

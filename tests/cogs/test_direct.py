@@ -563,3 +563,14 @@ async def test_help_says_how_to_order_there(stage: Stage, installs: UserInstalls
     assert "an account of your own: $0.20 per day" in said
     assert "/imagine" in said
     assert "/quota" not in said
+
+
+async def test_the_question_before_erasing_does_not_count_servers_for_orders_outside_them(
+    stage: Stage, installs: UserInstalls
+) -> None:
+    installs.install(stage.ada)
+    card = await order_directly(stage, stage.ada)
+    await stage.until_says(card, "Completed")
+    await stage.quiet()
+    question = stage.said(await stage.ada.user.slash("privacy delete"))
+    assert f"(1 command, 1 image, {member_pages.OUTSIDE_SERVERS_ONLY()})" in question.text
