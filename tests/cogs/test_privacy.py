@@ -46,6 +46,7 @@ async def test_f59_the_export_is_a_private_file_with_what_was_asked_and_paid(sta
     )
     assert [(job["prompt"], job["charged_usd"]) for job in command["jobs"]] == [("a red fox", "$0.08")]
     assert "a blue whale" not in answer.file().decode()
+    assert [job["paid_by_the_operator_usd"] for job in command["jobs"]] == ["$0.00"]
     token = (await stage.core.store.reply_of_job(command["jobs"][0]["id"])).address.token  # pyright: ignore[reportOptionalMemberAccess]
     assert token is not None
     assert token not in answer.file().decode()

@@ -301,7 +301,7 @@ def _job(row: Row) -> dict[str, Any]:
         **_amount("price", row["reserved_usd_micros"]),
         **_amount("charged", row["charged_usd_micros"] or 0),
         **_amount("charged_to_your_wallet", row["wallet_settled_usd_micros"] or 0),
-        **_amount("paid_by_the_house", row["house_usd_micros"] or 0),
+        **_amount("paid_by_the_operator", row["house_usd_micros"] or 0),
         "counts_for_channel_id": None if row["channel_id"] is None else str(row["channel_id"]),
         "counts_for_category_id": None if row["category_id"] is None else str(row["category_id"]),
         "ordered_at": _iso(row["created_at"]),
