@@ -99,6 +99,7 @@ class DynamicComponent(ui.DynamicItem[ComponentT], ABC, template="(?!)"):  # thi
         set_locale_of(interaction)
         defer_if_late(interaction)
         client: BotClient = interaction.client
+        client.order_flow.track_current_task(interaction)
         is_double = client.click_debouncer.is_double(interaction)
         try:
             require_allowed_server(interaction)
@@ -126,6 +127,7 @@ class Form(ui.Modal):
         """Set the language and check the server before `on_submit`."""
         set_locale_of(interaction)
         defer_if_late(interaction)
+        interaction.client.order_flow.track_current_task(interaction)
         require_allowed_server(interaction)
         require_possible_text(interaction)
         for field in self.walk_children():

@@ -313,20 +313,25 @@ async def test_a_command_that_a_stop_cannot_wait_for_says_so_and_orders_nothing(
     assert await stage.jobs() == []
 
 
-async def test_a_command_that_only_reads_says_that_the_bot_restarts(stage: Stage) -> None:
-    flow, store = stage.core.bot.order_flow, stage.core.service.store
+@pytest.mark.parametrize("read", ["spendable", "reply_of_job"])
+async def test_a_command_or_click_that_only_reads_says_that_the_bot_restarts(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    made = await stage.imagine()
+    await stage.until_says(made, "Completed")
+    flow = stage.core.bot.order_flow
     is_reading = asyncio.Event()
 
     async def silent(*args: Any, **more: Any) -> Any:
         is_reading.set()
         await stage.env.external_wait(asyncio.Event().wait(), reason="a silent database")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "spendable", silent)
-        asking = asyncio.create_task(stage.ada.slash(stage.channel, "usage"))
-        await asyncio.wait_for(is_reading.wait(), 60)
-        await flow.refuse_unanswered()
-        card = stage.said(await asking)
+    monkeypatch.setattr(stage.core.service.store, read, silent)
+    asked = stage.ada.slash(stage.channel, "usage") if read == "spendable" else stage.press(stage.ada, made, "Recipe")
+    asking = asyncio.create_task(asked)
+    await asyncio.wait_for(is_reading.wait(), 60)
+    await flow.refuse_unanswered()
+    card = stage.said(await asking)
     assert card.private
     assert "I am restarting" in card.text
 
