@@ -243,7 +243,9 @@ class Poller:
             _log.exception("polling %s job %s failed", self._provider.name, job.remote_id)
             pause_seconds = self._after_fault(job, None)
         else:
-            job.faults = job.not_found = 0
+            is_back, job.faults, job.not_found = job.faults > 0, 0, 0
+            if is_back:
+                self._end_pauses()
             if update.is_new_word and self._on_new_word is not None:
                 self._on_new_word(update)
             if update.status is JobStatus.SUCCEEDED:
@@ -303,6 +305,15 @@ class Poller:
     def _pause_seconds(self, failures: int) -> float:
         pause_seconds = backoff_seconds(failures, first_seconds=2 * self._poll_seconds, max_seconds=_MAX_PAUSE_SECONDS)
         return min(_MAX_PAUSE_SECONDS, pause_seconds * (1 + _JITTER * self._random()))
+
+    def _end_pauses(self) -> None:
+        """Poll the jobs that got no answer within `poll_seconds`, because the provider answers again."""
+        now = asyncio.get_running_loop().time()
+        for job in self._watched.values():
+            if job.faults and not job.in_flight:
+                job.faults = 0
+                job.due_at = min(job.due_at, now + self._poll_seconds * self._random())
+                job.wake()
 
     def _after_fault(self, job: _Watched, error: ProviderUnavailable | None) -> float:
         job.faults += 1

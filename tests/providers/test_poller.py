@@ -183,6 +183,33 @@ def test_ten_faults_in_a_row_then_success() -> None:
     run_in_virtual_time(main())
 
 
+def test_the_first_answer_after_an_outage_ends_the_pauses_of_every_job() -> None:
+    class Out(ScriptedProvider):
+        async def fetch(self, remote_id: str) -> Update:
+            update = await super().fetch(remote_id)
+            if asyncio.get_running_loop().time() < 300:
+                raise ProviderUnavailable("503", status=503)
+            return update
+
+    async def main() -> None:
+        provider = Out(DONE)
+        poller = a_poller(provider)
+        names = [f"r{number}" for number in range(200)]
+        ends: list[float] = []
+
+        async def watched(name: str) -> None:
+            await collect(poller, name)
+            ends.append(asyncio.get_running_loop().time())
+
+        await asyncio.gather(*(watched(name) for name in names))
+        assert min(ends) >= 300
+        assert max(ends) - min(ends) <= 2.0, "not when the pause of each is over, up to a minute later"
+        seconds = [int((end - min(ends)) * 10) for end in ends]
+        assert max(seconds.count(tenth) for tenth in range(20)) < 60, "and not all at once"
+
+    run_in_virtual_time(main())
+
+
 def test_retry_after_is_honoured_for_every_job_up_to_a_minute() -> None:
     async def main() -> None:
         provider = ScriptedProvider(DONE)
