@@ -155,30 +155,50 @@ async def _share(interaction: Interaction, policy: Policy, reply: Reply, job: Jo
         images = []
     if not images:
         return card.refused(member_pages.HISTORY_PICTURE_GONE())
-    claim = await store.claim_share(job.id, channel_id=channel_id, now=client.service.now())
-    if claim is None:
-        return card.note(job_card.SHARE_UNDER_WAY())
     guild = client.get_guild(reply.address.guild_id)
-    with use_locale(language_of_server(policy, None if guild is None else guild.preferred_locale)):
-        spoiler = reply.visibility.spoiler or _has_spoilers(policy, guild, claim.channel_id)
-        layout = _layout(client, reply, job, images, spoiler=spoiler)
-    mention = formatting.channel(claim.channel_id)
     try:
         async with asyncio.timeout(POST_TIMEOUT_SECONDS):
+            claim = await _claim(client, job, channel_id)
+            if claim is None:
+                return card.note(job_card.SHARE_UNDER_WAY())
+            with use_locale(language_of_server(policy, None if guild is None else guild.preferred_locale)):
+                spoiler = reply.visibility.spoiler or _has_spoilers(policy, guild, claim.channel_id)
+                layout = _layout(client, reply, job, images, spoiler=spoiler)
             posted = await _post_once(client, job, claim, layout, images)
     except (TimeoutError, discord.HTTPException, discord.RateLimited, aiohttp.ClientError, OSError) as error:
-        _log.warning("the image of job %s was not shared in channel %d: %s", job.id, claim.channel_id, error)
-        if not _is_refused(error):
-            return card.refused(job_card.SHARE_UNKNOWN(channel=mention))
-        return card.refused(job_card.SHARE_REFUSED(channel=mention))
+        _log.warning("the image of job %s was not shared in channel %d: %s", job.id, channel_id, error)
+        said = job_card.SHARE_REFUSED if _is_refused(error) else job_card.SHARE_UNKNOWN
+        return card.refused(said(channel=formatting.channel(channel_id)))
     await store.record_share(
         job.id, channel_id=posted.channel_id, message_id=posted.message_id, now=client.service.now()
     )
     link = formatting.link_to_message(reply.address.guild_id, posted.channel_id, posted.message_id)
-    said = [job_card.SHARE_DONE(channel=mention, link=link)]
+    lines = [job_card.SHARE_DONE(channel=formatting.channel(posted.channel_id), link=link)]
     if interaction.user.id == reply.user_id or is_moderator(interaction):
-        said.append(job_card.SHARE_UNDO())
-    return card.note(" ".join(said))
+        lines.append(job_card.SHARE_UNDO())
+    return card.note(" ".join(lines))
+
+
+async def _claim(client: BotClient, job: Job, channel_id: int) -> ShareClaim | None:
+    """Claim the posting of an image in the channel that moderators chose; None if another click does.
+
+    An earlier attempt, of which nothing is known, may have been in a channel that they chose before. Only an image that
+    it did post stays there.
+    """
+    store, now = client.service.store, client.service.now()
+    claim = await store.claim_share(job.id, channel_id=channel_id, now=now)
+    if claim is None or claim.channel_id == channel_id:
+        return claim
+    try:
+        found = await _posted(client, job, claim.channel_id, claim.first_claimed_at)
+    except discord.HTTPException as error:
+        if not is_final(error):
+            raise
+        found = None
+    if found is not None:
+        return claim
+    await store.release_share(job.id)
+    return await store.claim_share(job.id, channel_id=channel_id, now=now)
 
 
 async def _post_once(

@@ -113,6 +113,38 @@ async def test_an_image_whose_posting_had_no_answer_is_found_later_and_not_poste
     assert len(stage.cards(hall)) == 1
 
 
+@pytest.mark.parametrize("before", ["posted", "not posted", "in a channel that is gone"])
+async def test_an_image_goes_to_the_channel_chosen_meanwhile_unless_it_is_in_the_former_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    hall = await showcase(stage)
+    card = await completed(stage)
+    post = stage.core.bot.messages.post
+
+    async def unanswered(*args: Any, **options: Any) -> None:
+        if before == "posted":
+            await post(*args, **options)
+        raise aiohttp.ServerDisconnectedError
+
+    with monkeypatch.context() as context:
+        context.setattr(stage.core.bot.messages, "post", unanswered)
+        assert await share(stage, card) == job_card.SHARE_UNKNOWN(channel=hall.mention)
+    other = stage.guild.create_text_channel("other")
+    await stage.settings("showcase", channel=other)
+    if before == "in a channel that is gone":
+        stage.env.backend.delete_channel(hall.id)
+    later = datetime.now(UTC) + timedelta(minutes=3)
+    monkeypatch.setattr(stage.core.service, "now", lambda: later)
+    where = hall if before == "posted" else other
+    said = await share(stage, card)
+    [copy] = stage.cards(where)
+    assert link(stage, where, copy) in said
+    assert len(stage.cards(other)) == (where is other)
+    assert (await share(stage, card)).startswith(
+        job_card.SHARE_ALREADY(channel=where.mention, link=link(stage, where, copy))
+    )
+
+
 async def test_anybody_shares_a_public_image_and_each_of_several_by_itself(stage: Stage) -> None:
     hall = await showcase(stage)
     card = await completed(stage, model=FLUX, count=2)
