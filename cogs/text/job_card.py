@@ -55,8 +55,8 @@ DIRECT_LATE = Phrase(
 )
 STILL_LOOKING = Phrase("If the image still turns up by {when}, it appears here, free of charge.")
 CAME_LATE = Plural(
-    "{count} image came after the time was up, so it is free.",
-    "{count} images came after the time was up: they are free.",
+    "{count} image came late, so it is free.",
+    "{count} images came late, so they are free.",
 )
 NOT_FETCHED = Plural(
     "{count} more image could not be fetched from the image service.",

@@ -216,6 +216,8 @@ def test_a_card_says_how_long_a_lost_order_is_looked_for_and_that_a_late_image_i
     assert "not charged" in failed
     late = a_job(JobStatus.SUCCEEDED, charged_usd_micros=0, late_at=until, images=(AN_IMAGE,))
     assert job_card.CAME_LATE(1) in text_of(card.card(a_view(late)))
+    # An image that could not be fetched at first may come before its time is up.
+    assert "time was up" not in text_of(card.card(a_view(late)))
 
 
 @pytest.mark.hostile("G-33")
