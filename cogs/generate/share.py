@@ -109,7 +109,7 @@ def _why_not(client: BotClient, policy: Policy, reply: Reply, job: Job, shared: 
     if reply.address.private and _is_reviewed(policy, guild, reply, job):
         return job_card.SHARE_NOT_REVIEWED()
     missing = missing_permissions(guild, channel_id)
-    if missing is None:
+    if missing is None and _is_known(guild, channel_id):
         return job_card.SHARE_NO_ACCESS(channel=mention)
     if missing:
         return job_card.SHARE_PERMISSIONS(channel=mention, permissions=", ".join(missing))
@@ -168,6 +168,8 @@ async def _share(interaction: Interaction, policy: Policy, reply: Reply, job: Jo
     except (TimeoutError, discord.HTTPException, discord.RateLimited, aiohttp.ClientError, OSError) as error:
         _log.warning("the image of job %s was not shared in channel %d: %s", job.id, channel_id, error)
         said = job_card.SHARE_REFUSED if _is_refused(error) else job_card.SHARE_UNKNOWN
+        if is_final(error) and not _is_known(guild, channel_id):
+            said = job_card.SHARE_NO_ACCESS
         return card.refused(said(channel=formatting.channel(channel_id)))
     await store.record_share(
         job.id, channel_id=posted.channel_id, message_id=posted.message_id, now=client.service.now()
@@ -218,6 +220,11 @@ async def _post_once(
 async def _posted(client: BotClient, job: Job, channel_id: int, since: datetime) -> PostedMessage | None:
     after = discord.utils.time_snowflake(since - CLOCK_SKEW)
     return await client.messages.posted(channel_id, job_id=f"unshare:{job.id}", after=after)
+
+
+def _is_known(guild: discord.Guild | None, channel_id: int) -> bool:
+    """Whether Discord told of the channel; it does not tell of an archived thread, which a message opens again."""
+    return guild is not None and guild.get_channel_or_thread(channel_id) is not None
 
 
 def _is_refused(error: Exception) -> bool:

@@ -145,6 +145,27 @@ async def test_an_image_goes_to_the_channel_chosen_meanwhile_unless_it_is_in_the
     )
 
 
+async def test_an_archived_thread_takes_shared_images_and_a_deleted_one_is_named(stage: Stage) -> None:
+    hall = await showcase(stage)
+    channel = stage.core.bot.get_channel(hall.id)
+    assert isinstance(channel, discord.TextChannel)
+    thread = await channel.create_thread(name="best of", type=discord.ChannelType.public_thread)
+    await stage.core.store.change_policy(
+        stage.guild.id,
+        lambda policy: replace(policy, showcase_channel_id=thread.id),
+        actor_id=stage.mo.id,
+        reason=None,
+        now=datetime.now(UTC),
+    )
+    card, other = await completed(stage), await completed(stage, prompt="a blue fox")
+    channel.guild._remove_thread(thread)  # as Discord's event of an archived thread does
+    await share(stage, card)
+    [copy] = [each for each in stage.cards(thread) if each.files]
+    assert len(copy.files) == 1
+    stage.env.backend.delete_channel(thread.id)
+    assert await share(stage, other) == job_card.SHARE_NO_ACCESS(channel=thread.mention)
+
+
 async def test_anybody_shares_a_public_image_and_each_of_several_by_itself(stage: Stage) -> None:
     hall = await showcase(stage)
     card = await completed(stage, model=FLUX, count=2)
