@@ -121,7 +121,7 @@ class JobButton(DynamicComponent[ui.Button[Any]], template=card_buttons.CUSTOM_I
         is_comparison = reply.is_comparison and count > 1
         return Order(
             request=request,
-            count=count,
+            count=1 if is_comparison else count,
             variants=tuple(repeated(job.request) for job in reply.jobs) if is_comparison else (),
             private=reply.address.private,
             preset_name=reply.preset_name,

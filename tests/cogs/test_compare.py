@@ -118,6 +118,16 @@ async def test_again_orders_the_whole_comparison(stage: Stage) -> None:
     await stage.until_says(again, "Completed", "2 of 2 done", "Flux 1 Dev")
 
 
+async def test_again_of_a_comparison_with_a_denied_model_offers_one_image_of_the_other(stage: Stage) -> None:
+    card = await compare(stage)
+    await stage.until_says(card, "Completed")
+    await stage.settings("models", action="deny", model=NANO)
+    refused_again = stage.said(await stage.press(stage.ada, card, "Again"))
+    again = stage.ordered(await stage.press(stage.ada, refused_again, "Order with Flux 1 Dev · $0.007"))
+    await stage.until_says(again, "Completed")
+    assert len(again.files) == 1
+
+
 async def test_recipe_history_and_jobs_name_each_model_of_a_comparison(stage: Stage) -> None:
     card = await compare(stage, aspect_ratio="1:1")
     await stage.until_says(card, "Completed")
