@@ -93,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"image-bot {__version__}")
     parser.add_argument(
         "--role",
-        type=Role,
-        choices=list(Role),
+        type=_role,
+        metavar="{" + ",".join(Role) + "}",
         default=Role.ALL,
         help="what this process does where several share a PostgreSQL database; all of it unless told",
     )
@@ -131,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", nargs="+", metavar="ID", help="go on with what there was about these models, or: all"
     )
     return parser
+
+
+def _role(text: str) -> Role:
+    try:
+        return Role(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be all, gateway or worker") from None
 
 
 def _day(text: str) -> datetime:
