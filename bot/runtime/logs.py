@@ -6,9 +6,12 @@ import logging
 import re
 import sys
 import threading
+import time
 from base64 import b64encode
+from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from copy import copy
 from types import TracebackType
 from typing import Literal, TextIO
 
@@ -147,8 +150,15 @@ def _bytes_of(text: str) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
+TRACEBACK_PAUSE_SECONDS = 60.0
+_MAX_KNOWN_ERRORS = 64
+
+
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders a line and redacts the result, so that no field, nesting or traceback is left out."""
+    """Renders a line and redacts the result, so that no field, nesting or traceback is left out.
+
+    The traceback of one error is written once a minute: a full disk fails every command of every member.
+    """
 
     def __init__(
         self, shared: list[Processor], *, style: Literal["console", "json"], secrets: Iterable[str], colors: bool
@@ -163,9 +173,28 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
         self._redact = Redactor(secrets)
+        self._traced_at: OrderedDict[str, float] = OrderedDict()
+        """When the traceback of an error was written last, on the monotonic clock, the newest last."""
 
     def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            text = f"{type(error).__name__}: {error}"
+            if self._was_traced(text):
+                record = copy(record)
+                record.msg, record.args = f"{record.getMessage()}: {text}", ()
+                record.exc_info = record.exc_text = None
         return self._redact(super().format(record))
+
+    def _was_traced(self, text: str) -> bool:
+        now = time.monotonic()
+        if now - self._traced_at.get(text, -TRACEBACK_PAUSE_SECONDS) < TRACEBACK_PAUSE_SECONDS:
+            return True
+        self._traced_at[text] = now
+        self._traced_at.move_to_end(text)
+        if len(self._traced_at) > _MAX_KNOWN_ERRORS:
+            self._traced_at.popitem(last=False)
+        return False
 
 
 class Handler(logging.StreamHandler[TextIO]):

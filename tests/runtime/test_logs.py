@@ -26,6 +26,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.runtime import logs
 from bot.runtime.logs import HIDDEN, Redactor, bind_job, set_up_logging
 
 CANARY = "canary-5f1c0e7a9b/+\"'=="
@@ -317,6 +318,34 @@ def test_a_known_secret_is_hidden_when_it_is_encoded(written: str):
     hidden = Redactor([KEY])(f"refused for {written} here")
     assert HIDDEN in hidden
     assert written[8:20] not in hidden
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_traceback_of_an_error_that_repeats_is_written_once_a_minute(
+    set_up: SetUp, style: Literal["console", "json"], monkeypatch: pytest.MonkeyPatch
+):
+    out = set_up(style)
+    now = [1000.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+
+    def fail(text: str, order: int) -> None:
+        try:
+            raise OSError(text)
+        except OSError:
+            logging.getLogger("bot").exception("order %d was not taken", order)
+
+    for order in range(200):
+        fail("the disk is full", order)
+    assert out.getvalue().count("Traceback") == 1
+    assert "order 199 was not taken: OSError: the disk is full" in out.getvalue()
+    fail("something else", 200)
+    assert out.getvalue().count("Traceback") == 2
+    now[0] += logs.TRACEBACK_PAUSE_SECONDS
+    fail("the disk is full", 201)
+    assert out.getvalue().count("Traceback") == 3
+    for number in range(1_000):
+        fail(f"another {number}", number)
+    assert len(out.getvalue().splitlines()) >= 1_202, "each of them has its line"
 
 
 def test_a_key_of_a_few_letters_is_not_replaced():
