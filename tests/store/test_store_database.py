@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, LedgerError, StoreError
+from bot.store.admin.readonly import open_readonly
 from bot.store.admin.verify import verify_file
 from bot.store.core.connection import Connection
 from bot.store.core.transaction_queue import MAX_BATCH_SIZE
@@ -118,6 +121,23 @@ async def test_a_path_where_no_file_can_be_is_an_error_in_one_sentence(tmp_path:
     (tmp_path / "directory").mkdir()
     with pytest.raises(StoreError, match="cannot be read: Is a directory"):
         await SqliteDatabase.open(tmp_path / "directory")
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, a_socket])
+async def test_a_pipe_or_a_socket_is_no_database_and_nothing_waits_for_it(
+    tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("db"))
+    with pytest.raises(StoreError, match="cannot be read: it is not a file but a pipe"):
+        await asyncio.wait_for(SqliteDatabase.open(tmp_path / "db"), 60)
+    with pytest.raises(StoreError, match="cannot be read: it is not a file but a pipe"), open_readonly(tmp_path / "db"):
+        pass
 
 
 def emptied(path: Path) -> None:

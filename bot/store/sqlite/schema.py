@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -93,7 +95,10 @@ def check_header(path: Path) -> None:
 
 
 def has_header(path: Path) -> bool:
-    """Return whether the file begins like an SQLite database."""
+    """Return whether the file begins like an SQLite database. Raises OSError."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait for a writer without a limit
+        raise OSError(errno.EINVAL, "it is not a file but a pipe, a device or a socket")
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
