@@ -226,6 +226,13 @@ def test_the_operator_can_keep_a_model_to_age_restricted_channels(tmp_path: Path
     assert restricted == ["krea/bfl/flux-1-dev"]
 
 
+KREA_2 = "krea/krea/krea-2/medium"
+
+
+def field_of(model_id: str, **fields: object) -> object:
+    return {"models": {model_id: {"fields": fields}}}
+
+
 def test_no_override_file_changes_nothing(tmp_path: Path):
     assert Catalogue.load(tmp_path / "catalogue.override.json").models == CATALOGUE.models
 
@@ -257,6 +264,12 @@ def test_no_override_file_changes_nothing(tmp_path: Path):
         ({"hidden": ["Krea/bfl/flux-dev"]}, f"no model 'Krea/bfl/flux-dev' in the catalogue; did you mean {FLUX!r}?"),
         (f'{{"prices": {{"{FLUX}": "0.1", "{FLUX}": "0.9"}}}}', f"{FLUX!r} is there twice"),
         ('{"prices": {}, "hidden": [], "prices": {}}', "'prices' is there twice"),
+        (field_of(KREA_2, resolution={"use": "99K"}), f"{KREA_2}: resolution has 'use' '99K'; it accepts 1K"),
+        (field_of(KREA_2, creativity={"default": 5}), "creativity has 'default' 5; it accepts raw, low, medium, high"),
+        (field_of(KREA_2, intensity={"use": 5000}), "'use' 5000; it accepts values of type integer, at least -100, at"),
+        (field_of(KREA_2, intensity={"min": 100, "max": -100}), "intensity is at least 100 and at most -100: no value"),
+        (field_of(KREA_2, prompt=None), f"model {KREA_2}: makes images and needs a field 'prompt'"),
+        (field_of(KREA_2, seed={"bogus": 1}), "fields.seed.bogus: Extra inputs are not permitted"),
     ],
 )
 def test_a_wrong_override_file_stops_the_start_with_one_line(content: object, says: str, tmp_path: Path):
@@ -265,6 +278,11 @@ def test_a_wrong_override_file_stops_the_start_with_one_line(content: object, sa
     assert str(caught.value).startswith("catalogue.override.json: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_every_shipped_model_may_be_named_in_the_override_file(tmp_path: Path):
+    named = {"models": {model.id: {} for model in CATALOGUE.models}}
+    assert overridden(named, tmp_path=tmp_path).models == CATALOGUE.models
 
 
 def test_an_override_file_may_begin_with_a_byte_order_mark(tmp_path: Path):

@@ -30,6 +30,8 @@ class _Shape(BaseModel):
 class FieldShape(_Shape):
     """One field of a model in the catalogue."""
 
+    model_config = ConfigDict(strict=True, extra="forbid")
+
     type: Literal["string", "number", "integer", "boolean", "array", "object"]
     purposes: Annotated[list[_Text], Field(alias="for")] = []
     required: bool = False
@@ -40,7 +42,13 @@ class FieldShape(_Shape):
     max_length: int | None = None
     min_items: int | None = None
     max_items: int | None = None
+    pattern: str = ""
     format: str = ""
+    default: Any = None
+    use: Any = None
+    use_with_source: Any = None
+    item: Any = None
+    parts: dict[_Text, FieldShape] = {}
 
 
 class PointShape(_Shape):
@@ -115,6 +123,11 @@ def _apply(data: Mapping[str, Any], overrides: Any) -> dict[str, Model]:
     for model_id, wanted in _object(entries.get("models", {}), "'models'").items():
         shipped[model_id] = _changed(model_id, shipped.get(model_id), _object(wanted, f"model {model_id!r}"))
     result = {model_id: Model.from_data(entry) for model_id, entry in shipped.items()}
+    for model_id in entries.get("models", {}):
+        if shipped[model_id]["kind"] == "image" and result[model_id].field_for("prompt") is None:
+            raise _InvalidOverride(f"model {model_id}: makes images and needs a field 'prompt'")
+        for field in result[model_id].fields.values():
+            _check_field(model_id, field)
     for model_id, price in _object(entries.get("prices", {}), "'prices'").items():
         model = _known(result, model_id)
         result[model_id] = model.priced(_points(model, price))
@@ -136,6 +149,28 @@ def _changed(model_id: str, entry: Json | None, wanted: Json) -> Json:
     if checked.id != model_id:
         raise _InvalidOverride(f"model {model_id}: its id cannot be changed")
     return result
+
+
+def _check_field(model_id: str, field: fields.Field) -> None:
+    """Raise _InvalidOverride for bounds without a value between them, and for defaults that would be refused."""
+    where = f"model {model_id}: {field.name}"
+    for low, high in (
+        (field.minimum, field.maximum),
+        (field.min_length, field.max_length),
+        (field.min_items, field.max_items),
+    ):
+        if low is not None and high is not None and low > high:
+            raise _InvalidOverride(f"{where} is at least {low:,} and at most {high:,}: no value is both")
+    if field.type in ("array", "object") or field.is_for_images:
+        return
+    for name, value in (("default", field.default), ("use", field.use), ("use_with_source", field.use_with_source)):
+        if name == "default" and field.type == "string" and not field.enum:
+            continue  # '' is the default of texts that may be left out
+        try:
+            if value is not None:
+                field.check(value)
+        except ValueError:
+            raise _InvalidOverride(f"{where} has '{name}' {value!r}; it accepts {_describe_values(field)}") from None
 
 
 def _merged(target: Any, patch: Any, *, depth: int) -> Any:
