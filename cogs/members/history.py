@@ -117,7 +117,7 @@ class HistoryPage:
             history_page.page_of(
                 page,
                 labels,
-                self._service.sent_options(page.reply.jobs[0]),
+                [self._service.sent_options(job) for job in page.reply.jobs],
                 images,
                 chosen=chosen,
                 upscale_usd_micros=upscale.least_usd_micros(found),

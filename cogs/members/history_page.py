@@ -31,13 +31,13 @@ class GalleryImage:
 def page_of(
     page: GalleryPage,
     model_labels: Sequence[str],
-    sent: Options,
+    sent: Sequence[Options],
     images: Sequence[GalleryImage],
     *,
     chosen: GalleryFilter,
     upscale_usd_micros: int | None = None,
 ) -> Layout:
-    """Lay out a page of a member's own images. `model_labels` has one for each job; `sent` is of the first one."""
+    """Lay out a page of a member's own images. `model_labels` and `sent` have one for each job."""
     jobs = page.reply.jobs
     first = jobs[0]
     parts = [components.text_display(f"### {_title(page)}")]
@@ -50,7 +50,7 @@ def page_of(
         recipe = (
             comparison_line(jobs, model_labels, card.PROMPT_SHOWN_CHARACTERS)
             if page.reply.is_comparison
-            else recipe_line(first, sent, model_labels[0], card.PROMPT_SHOWN_CHARACTERS)
+            else recipe_line(first, sent[0], model_labels[0], card.PROMPT_SHOWN_CHARACTERS)
         )
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_labels, sent))))
@@ -87,11 +87,11 @@ def _title(page: GalleryPage) -> str:
     return member_pages.HISTORY_TITLE(number=page.number, total=page.total)
 
 
-def _facts(page: GalleryPage, model_labels: Sequence[str], sent: Options) -> list[str]:
+def _facts(page: GalleryPage, model_labels: Sequence[str], sent: Sequence[Options]) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
     models = [f"**{label}**" for label in dict.fromkeys(model_labels)]
-    facts = [*models, *card.option_facts(jobs[0], sent), job_card.COST(amount=cost)]
+    facts = [*models, *card.shared_facts(jobs, sent), job_card.COST(amount=cost)]
     # For a single image the recipe shows it.
     if len(jobs) > 1 and jobs[0].seed is not None and not page.reply.is_comparison:
         facts.insert(-1, card.seeds(jobs))

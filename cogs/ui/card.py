@@ -334,7 +334,7 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     first = view.jobs[0].job
     is_comparison = view.reply.is_comparison
     model = comparison.models(view) if is_comparison else f"**{view.jobs[0].model_label}**"
-    order = [model, *option_facts(first, view.jobs[0].sent)]
+    order = [model, *shared_facts([job.job for job in view.jobs], [job.sent for job in view.jobs])]
     if view.reply.preset_name:
         order.append(presets.ON_CARD(name=f"`{formatting.inline(view.reply.preset_name)}`"))
     if first.seed is not None and not is_comparison:
@@ -356,6 +356,12 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     else:
         lines.append(f"{price} · {limits_left.on_card(view.spendable)}")
     return lines
+
+
+def shared_facts(jobs: Sequence[Job], sent: Sequence[Options]) -> list[str]:
+    """List the facts that hold for every job: the models of a comparison differ in size and options."""
+    first, *others = [option_facts(job, options) for job, options in zip(jobs, sent, strict=True)]
+    return [fact for fact in first if all(fact in facts for facts in others)]
 
 
 def option_facts(job: Job, sent: Options) -> list[str]:

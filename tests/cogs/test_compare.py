@@ -146,6 +146,18 @@ async def test_recipe_history_and_jobs_name_each_model_of_a_comparison(stage: St
     assert f" · {stage.ada.mention} · Nano Banana 2, Flux 1 Dev · $0.087 · " in jobs
 
 
+async def test_only_what_holds_for_every_model_is_said_of_the_comparison(stage: Stage) -> None:
+    for models in ({"model1": NANO, "model2": FLUX}, {"model1": FLUX, "model2": NANO}):
+        card = await compare(stage, aspect_ratio="16:9", **models)
+        await stage.until_says(card, "Completed")
+        page = stage.said(await stage.ada.slash(stage.channel, "history")).text
+        for text in (card.text, page):
+            assert " · 16:9" in text
+            # The size of Flux 1 Dev, and the resolution of Nano Banana 2.
+            assert "1280 × 720" not in text
+            assert "· 1K" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

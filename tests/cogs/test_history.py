@@ -219,7 +219,7 @@ def test_a_page_stays_within_discords_limits_whatever_the_prompt_and_the_ids() -
     page = GalleryPage(reply=reply, number=2, total=3, newer_id=reply.id, older_id=reply.id)
     shown = [history_page.GalleryImage(url="https://cdn.example/1.png", alt_text="x" * 1_000)] * 4
     layout = history_page.page_of(
-        page, ["A model"] * len(page.reply.jobs), {}, shown, chosen=GalleryFilter(model_id="x", words="w" * 40)
+        page, ["A model"] * 4, [{}] * 4, shown, chosen=GalleryFilter(model_id="x", words="w" * 40)
     )
     assert_fits(layout)
     longest = history_page.Target(
