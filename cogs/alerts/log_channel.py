@@ -164,7 +164,9 @@ def audience(guild: discord.Guild | None, channel_id: int, *, takes_orders: bool
     `takes_orders` says that members order images in the channel.
     """
     channel = guild.get_channel_or_thread(channel_id) if guild is not None else None
-    if guild is not None and channel is not None and channel.permissions_for(guild.default_role).view_channel:
+    # discord.py gives a private thread the readers of its channel, but only those see it who were added to it.
+    is_open = not (isinstance(channel, discord.Thread) and channel.is_private())
+    if guild and channel and is_open and channel.permissions_for(guild.default_role).view_channel:
         return LogAudience.EVERYBODY
     return LogAudience.MEMBERS_WHO_ORDER if takes_orders else None
 

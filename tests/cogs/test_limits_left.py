@@ -8,6 +8,7 @@ from typing import Any
 
 import discord
 import pytest
+from simcord.builders import ChannelHandle
 
 from cogs.text import limits_left, moderation, spending
 from tests.support.catalogue_samples import FLUX
@@ -212,6 +213,21 @@ async def test_a_log_that_only_moderators_read_is_set_without_a_warning_until_im
     assert "⚠️" not in said
     said = (await stage.settings("channels", action="allow", channel=log)).text
     assert moderation.LOG_AUDIENCES["members_who_order"](channel=f"<#{log.id}>") in said
+
+
+async def test_a_private_thread_is_read_by_those_who_were_added_to_it(stage: Stage) -> None:
+    guild = stage.core.bot.get_guild(stage.guild.id)
+    channel = guild and guild.get_channel(stage.channel.id)
+    assert isinstance(channel, discord.TextChannel)
+    for kind in (discord.ChannelType.public_thread, discord.ChannelType.private_thread):
+        thread = await channel.create_thread(name="the desk", type=kind)
+        await thread.add_user(discord.Object(stage.mo.id))
+        place = ChannelHandle(stage.env, stage.guild, stage.env.backend.get_channel(thread.id))
+        is_public = kind is discord.ChannelType.public_thread
+        said = (await stage.settings("log-channel", channel=place)).text
+        assert (moderation.LOG_AUDIENCES["everybody"](channel=thread.mention) in said) is is_public
+        said = (await stage.settings("review", action="add", channel=stage.channel, review_channel=place)).text
+        assert (moderation.REVIEW_AUDIENCE(channel=thread.mention) in said) is is_public
 
 
 @pytest.mark.hostile("G-53")
