@@ -111,7 +111,8 @@ class Edit(commands.Cog):
         if not images:
             await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
-        labelled = {f"{number}. {file.filename}": file for number, file in enumerate(images, start=1)}
+        names = [formatting.one_line(file.alt_text) or file.filename for file in images]
+        labelled = {f"{number}. {name}": file for number, (name, file) in enumerate(zip(names, images, strict=True), 1)}
         await open_edit_form(interaction, labelled)
 
 

@@ -5,7 +5,7 @@ A button that costs money says how much. A click agrees to that price; if the pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from cogs.generate.remix import open_remix
 from cogs.text import job_card
 from cogs.text.locale import Phrase
 from cogs.ui import card, card_buttons, components, delete_question
-from cogs.ui.attachments import images_of
+from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import is_moderator, require_account_of, server_of
 from cogs.ui.client import Interaction
 from cogs.ui.error_handler import DynamicComponent
@@ -135,10 +135,8 @@ class JobButton(DynamicComponent[ui.Button[Any]], template=card_buttons.CUSTOM_I
         if not images:
             await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
-        in_order = [file for job in reply.jobs for file in images if card.shows_image_of(file.filename, job)]
-        images = [*in_order, *(file for file in images if file not in in_order)]
         model = interaction.client.service.catalogue.find(self._job(reply).request.model_id)
-        labelled = {job_card.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}
+        labelled = _labelled(interaction.client.service, reply, images)
         own = self._job(reply)
         await open_edit_form(
             interaction,
@@ -169,6 +167,19 @@ class JobButton(DynamicComponent[ui.Button[Any]], template=card_buttons.CUSTOM_I
             await interaction.delete_original_response()
         except discord.NotFound:
             return  # clicked twice
+
+
+def _labelled(service: JobService, reply: Reply, images: Sequence[PostedFile]) -> dict[str, PostedFile]:
+    """Name the images of a card in the order of its jobs: 'Image 2', in a comparison 'Image 2 · Flux 1 Dev'."""
+    made_by = {image.id: job for job in reply.jobs for image in images if card.shows_image_of(image.filename, job)}
+    by_id = {image.id: image for image in images}
+    labelled: dict[str, PostedFile] = {}
+    for number, image_id in enumerate(dict.fromkeys((*made_by, *by_id)), start=1):
+        label = job_card.EDIT_MODAL_PICTURE(number=number)
+        if reply.is_comparison and (job := made_by.get(image_id)) is not None:
+            label += f" · {service.model_label(job.request.model_id)}"
+        labelled[label] = by_id[image_id]
+    return labelled
 
 
 def _price_now(service: JobService, order: Order) -> int:

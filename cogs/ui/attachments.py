@@ -33,13 +33,17 @@ CHUNK_BYTES = 256 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedFile:
-    """A file at Discord, under a URL that is valid for a day. `size` in bytes, 0 if Discord does not say."""
+    """A file at Discord, under a URL that is valid for a day. `size` in bytes, 0 if Discord does not say.
+
+    `alt_text` is what describes it to those who do not see it; '' if nothing does.
+    """
 
     id: int
     filename: str
     url: str
     size: int
     is_image: bool
+    alt_text: str = ""
 
 
 class _Stream(io.BytesIO):
@@ -108,11 +112,12 @@ def files_of(message: discord.Message | discord.MessageSnapshot) -> list[PostedF
             url=attachment.url,
             size=attachment.size,
             is_image=_is_image(attachment.filename, attachment.content_type, has_size=attachment.width is not None),
+            alt_text=attachment.description or "",
         )
         for attachment in message.attachments
     }
     for component in message.components:
-        for media in _media_in(component):
+        for media, alt_text in _media_in(component):
             if media.attachment_id is not None:
                 filename = _filename(media.url)
                 found.setdefault(
@@ -123,6 +128,7 @@ def files_of(message: discord.Message | discord.MessageSnapshot) -> list[PostedF
                         url=media.url,
                         size=0,
                         is_image=_is_image(filename, media.content_type, has_size=True),
+                        alt_text=alt_text or "",
                     ),
                 )
     return list(found.values())
@@ -176,7 +182,8 @@ def urls_of(message: dict[str, Any]) -> dict[str, str]:
     return urls
 
 
-def _media_in(component: discord.components.Component) -> Iterator[discord.UnfurledMediaItem]:
+def _media_in(component: discord.components.Component) -> Iterator[tuple[discord.UnfurledMediaItem, str | None]]:
+    """Yield every file that a component shows, with its alt text."""
     match component:
         case discord.Container():
             for child in component.children:
@@ -184,9 +191,9 @@ def _media_in(component: discord.components.Component) -> Iterator[discord.Unfur
         case discord.SectionComponent():
             yield from _media_in(component.accessory)
         case discord.MediaGalleryComponent():
-            yield from (item.media for item in component.items)
+            yield from ((item.media, item.description) for item in component.items)
         case discord.ThumbnailComponent():
-            yield component.media
+            yield component.media, component.description
         case _:
             return
 

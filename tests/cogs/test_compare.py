@@ -25,6 +25,12 @@ def votes_of(card: Card) -> list[str]:
     return [label for label in card.buttons if label.startswith("Vote")]
 
 
+def choices_of(form: Any) -> list[str]:
+    """Return the images that an edit form offers."""
+    inputs = [label["component"] for label in form.modal["components"]]
+    return [option["label"] for part in inputs if part["custom_id"] == "pictures" for option in part["options"]]
+
+
 async def vote(stage: Stage, who: Any, card: Card, number: int) -> None:
     custom_ids = [part["custom_id"] for part in card.components if str(part.get("label", "")).startswith("Vote")]
     result = await who.click(card.message, custom_id=custom_ids[number])
@@ -56,6 +62,11 @@ async def test_each_image_says_which_model_made_it_wherever_it_is_named(stage: S
         await stage.ada.select(card.message, [select["options"][1]["value"]], custom_id=select["custom_id"])
     )
     assert "Image 2 · Flux 1 Dev" in chosen.text
+    form = await stage.press(stage.ada, card, "Edit")
+    assert choices_of(form) == [option["label"] for option in select["options"]]
+    # The menu finds no job, only what the message says of its images.
+    menu = await stage.bob.context_menu(stage.channel, "Edit this image", card.message)
+    assert choices_of(menu) == [f"{number}. {name} · a red fox" for number, name in enumerate(names, start=1)]
     page = stage.said(await stage.ada.slash(stage.channel, "history"))
     assert [image["description"] for image in page.gallery] == [f"{name} · a red fox" for name in names]
 
