@@ -260,6 +260,31 @@ async def test_a_review_channel_that_refuses_is_asked_again_and_another_one_can_
     await stage.until_says(card, "Completed")
 
 
+@pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "still there"])
+async def test_what_waits_is_asked_about_in_the_channel_that_moderators_choose_next(
+    stage: Stage, is_deleted: bool
+) -> None:
+    desk = await reviewed(stage)
+    card, former = await waiting(stage, desk)
+    decided_card, decided = await waiting(stage, desk)
+    await stage.press(stage.mo, decided, "Approve")
+    await stage.until_says(decided_card, "Completed")
+    if is_deleted:
+        stage.env.backend.delete_channel(desk.id)
+    other = stage.guild.create_text_channel("other")
+    await stage.settings("review", review_channel=other)
+    await stage.core.bot.review_requests.sweep(datetime.now(UTC))
+    [question] = stage.cards(other)
+    if not is_deleted:
+        said = stage.said(await stage.press(stage.mo, former, "Approve")).text
+        assert said == job_card.REVIEW_ELSEWHERE()
+        await stage.core.bot.message_deletions.sweep(now=datetime.now(UTC))
+        assert [each.message.id for each in stage.cards(desk)] == [decided.message.id]
+    await stage.press(stage.mo, question, "Approve")
+    await stage.until_says(card, "Completed")
+    assert len(card.files) == 1
+
+
 async def test_only_moderators_decide_and_only_one_of_them(stage: Stage) -> None:
     desk = await reviewed(stage)
     card, question = await waiting(stage, desk)

@@ -92,6 +92,22 @@ async def test_an_order_without_an_image_that_is_shown_is_not_asked_about(store:
     assert await store.claim_review(shown.id, channel_id=5, now=NOON) is None
 
 
+async def test_what_waits_is_asked_about_again_only_in_another_review_channel(store: Store) -> None:
+    async def choose(guild_id: int, channel_id: int | None) -> list[str]:
+        await store.change_policy(
+            guild_id, lambda policy: replace(policy, review_channel_id=channel_id), actor_id=3, reason=None, now=NOON
+        )
+        return await store.reviews_to_ask(now=NOON, limit=9)
+
+    decided, reply = await asked(store), await asked(store)
+    assert await store.decide_review(decided.id, approves=True, reason=None, **QUESTION) is not None
+    for guild_id, channel_id in ((ADA.guild_id, 5), (ADA.guild_id, None), (2, 6)):
+        assert await choose(guild_id, channel_id) == []
+    assert await choose(ADA.guild_id, 6) == [reply.id]
+    assert [(due.channel_id, due.message_id) for due in await store.due_deletions(now=NOON, limit=9)] == [(5, 50)]
+    assert await store.decide_review(reply.id, approves=True, reason=None, **QUESTION) is None
+
+
 @pytest.mark.parametrize("approves", [True, False])
 async def test_one_decision_counts_and_is_recorded_and_has_the_card_shown_again(store: Store, approves: bool) -> None:
     reply = await asked(store)

@@ -14,6 +14,7 @@ from bot.domain.money.quota import LimitSubject
 from bot.domain.policy import Policy, PolicyEdit, policy_changes
 from bot.store.core.connection import Connection
 from bot.store.tables.audit_log import Change, record
+from bot.store.tables.members import reviews
 from bot.store.tables.shared.notifications import Topic, notify
 
 _POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
@@ -41,6 +42,8 @@ def change_policy(
     if new != old:
         connection.execute(_SET_POLICY, (guild_id, _JSON.dump_json(new).decode()))
         notify(connection, Topic.POLICY, guild_id)
+    if new.review_channel_id is not None and new.review_channel_id != old.review_channel_id:
+        reviews.move_questions(connection, guild_id, channel_id=new.review_channel_id, now=now)
     for line in policy_changes(old, new):
         record(
             connection,

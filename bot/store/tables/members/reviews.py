@@ -49,6 +49,10 @@ WHERE id = :reply_id AND guild_id = :guild_id AND {_IS_WAITING} AND EXISTS (
 """  # noqa: S608
 _ASK_AGAIN = "UPDATE replies SET review = 'waiting' WHERE id = ? AND review IN ('waiting', 'approved')"
 _QUESTION = "SELECT channel_id, message_id FROM reviews WHERE reply_id = ? AND message_id IS NOT NULL"
+_ASKED_ELSEWHERE = f"""
+SELECT reply_id, reviews.channel_id, reviews.message_id FROM reviews JOIN replies ON replies.id = reply_id
+WHERE guild_id = ? AND reviews.channel_id <> ? AND reviews.message_id IS NOT NULL AND {_IS_WAITING}
+"""  # noqa: S608
 _FORGET_QUESTION = "DELETE FROM reviews WHERE reply_id = ?"
 
 
@@ -131,3 +135,14 @@ def ask_again(connection: Connection, reply_id: str, *, now: datetime) -> None:
     asked = [(row[0], row[1]) for row in connection.execute(_QUESTION, (reply_id,)).fetchall()]
     posted_messages.schedule(connection, asked, at=now)
     connection.execute(_FORGET_QUESTION, (reply_id,))
+
+
+def move_questions(connection: Connection, guild_id: int, *, channel_id: int, now: datetime) -> None:
+    """Have moderators asked in this channel about all orders of a server that wait, instead of where they were asked.
+
+    Their former channel may be deleted, or none of theirs any more.
+    """
+    asked = connection.execute(_ASKED_ELSEWHERE, (guild_id, channel_id)).fetchall()
+    posted_messages.schedule(connection, [(row["channel_id"], row["message_id"]) for row in asked], at=now)
+    for row in asked:
+        connection.execute(_FORGET_QUESTION, (row["reply_id"],))
