@@ -14,14 +14,17 @@ from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.dispatch.coordinator import Coordinator
 from bot.dispatch.fair_queue import FairQueue
 from bot.domain.deployment.process_role import Role
-from bot.domain.errors import StoreError
+from bot.domain.errors import ProviderError, ProviderUnavailable, StoreError
 from bot.domain.jobs import Job
 from bot.domain.requester import Requester
-from bot.providers.base import Provider
+from bot.providers.base import Provider, ProviderRequest, RemoteJob
 from bot.providers.poller import Poller
-from bot.runtime.retry import RetryBudget, retry_storage_errors
+from bot.runtime.retry import RetryBudget, retry_storage_errors, retrying
 
 _log = logging.getLogger(__name__)
+
+SUBMIT_ATTEMPTS = 4
+"""Attempts to send an order that never left: connection refused, name not found."""
 
 MAX_PAUSE_SECONDS = 60.0
 """A provider's Retry-After is honoured up to this."""
@@ -269,6 +272,30 @@ class ProviderDispatcher:
     async def _has_free_slot_for_start(self) -> bool:
         return await self._has_free_slot()
 
+    # -- asking the provider ------------------------------------------------------------------------------
+
+    async def submit(self, order: ProviderRequest) -> RemoteJob:
+        """Send at most one order. Only a connection that could not be made is tried again, within the retry budget."""
+        self.retries.earn()
+        return await retrying(
+            lambda: self.provider.submit(order),
+            on=lambda error: _never_left(error) and self.retries.spend(),
+            attempts=SUBMIT_ATTEMPTS,
+            within_seconds=30,
+            first_pause_seconds=0.5,
+            max_pause_seconds=8,
+        )
+
+    async def cancel(self, remote_id: str) -> bool | None:
+        """Ask the provider to stop a job and poll it at once. Whether the provider agreed; None without an answer."""
+        agreed: bool | None = None
+        try:
+            agreed = await self.provider.cancel(remote_id)
+        except ProviderError as error:
+            _log.info("%s could not be asked to cancel %s: %s", self.provider.name, remote_id, error)
+        self.poller.poll_soon(remote_id)
+        return agreed
+
     # -- submissions under way ----------------------------------------------------------------------------
 
     @contextmanager
@@ -286,3 +313,7 @@ class ProviderDispatcher:
         """Wait until every order that is under way now has its answer on disk."""
         if self._submitting:
             await asyncio.wait(set(self._submitting))
+
+
+def _never_left(error: Exception) -> bool:
+    return isinstance(error, ProviderUnavailable) and error.status is None

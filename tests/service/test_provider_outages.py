@@ -14,7 +14,7 @@ import pytest
 
 from bot.dispatch import circuit_breaker
 from bot.dispatch.circuit_breaker import BreakerState
-from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.dispatch.dispatcher import SUBMIT_ATTEMPTS, ProviderDispatcher
 from bot.domain.deployment.process_role import Role
 from bot.domain.errors import ProviderPaused, ProviderUnavailable, QuotaExceeded
 from bot.domain.jobs import FailureReason, Job, JobStatus
@@ -22,7 +22,6 @@ from bot.domain.money.quota import Member
 from bot.providers.base import ProviderRequest, RemoteJob
 from bot.runtime.retry import RetryBudget
 from bot.service.execution import job_runner
-from bot.service.execution.job_runner import SUBMIT_ATTEMPTS, send_once
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import ADA, BEN, PIXAZO_LARGE, PRICE, Core, a_core
 from tests.support.fakes import until
@@ -81,7 +80,9 @@ def test_the_pauses_between_attempts_grow_and_differ_between_jobs():
         for provider in providers:
             dispatcher = SimpleNamespace(provider=provider, retries=RetryBudget())
             with pytest.raises(ProviderUnavailable):
-                await send_once(cast("ProviderDispatcher", dispatcher), ProviderRequest(path="/", body={}))
+                await ProviderDispatcher.submit(
+                    cast("ProviderDispatcher", dispatcher), ProviderRequest(path="/", body={})
+                )
             first, second, third = provider.pauses
             assert 0.5 <= first <= 1.5
             assert 1.0 <= second <= 2.0

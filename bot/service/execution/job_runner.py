@@ -45,10 +45,10 @@ from bot.domain.errors import (
 from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
 from bot.domain.money.quota import format_usd
 from bot.media.downloader import Downloader
-from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.providers.base import ProviderRequest, Update
 from bot.providers.poller import DeadlineReached, JobUnknown
 from bot.runtime.logs import bind_job
-from bot.runtime.retry import backoff_seconds, retrying
+from bot.runtime.retry import backoff_seconds
 from bot.service.context import ServiceContext
 from bot.service.execution.in_flight import InFlight
 from bot.service.execution.late_images import LateImages
@@ -59,9 +59,6 @@ from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.maintenance.model_watch import ModelWatch
 
 _log = logging.getLogger(__name__)
-
-SUBMIT_ATTEMPTS = 4
-"""Attempts to send an order that never left: connection refused, name not found."""
 
 BUSY_TIMEOUT = timedelta(minutes=15)
 """How long a job that the provider answers with 429 is sent again before its reservation is released."""
@@ -299,7 +296,7 @@ class JobRunner:
         """Send the order and record what came of it. `give_up_at` is set after an earlier 429."""
         with bind_job(job.id), dispatcher.submission():
             try:
-                remote = await send_once(dispatcher, order)
+                remote = await dispatcher.submit(order)
             except ProviderRejected as error:
                 dispatcher.refused_since = None
                 _log.warning("job %s (%s) was refused: %s", job.id, _who(job), error)
@@ -394,7 +391,7 @@ class JobRunner:
         assert job.deadline_at is not None, "a running job has a deadline"
         in_flight = self._in_flight.get_or_create(job.id)
         if in_flight.cancel_wanted:
-            await cancel_at_provider(dispatcher, job.remote_id)
+            await dispatcher.cancel(job.remote_id)
         try:
             async with aclosing(
                 dispatcher.poller.watch(
@@ -550,30 +547,6 @@ class JobRunner:
         return job
 
 
-async def send_once(dispatcher: ProviderDispatcher, order: ProviderRequest) -> RemoteJob:
-    """Send at most one order. Only a connection that could not be made is tried again, within the retry budget."""
-    dispatcher.retries.earn()
-    return await retrying(
-        lambda: dispatcher.provider.submit(order),
-        on=lambda error: _never_left(error) and dispatcher.retries.spend(),
-        attempts=SUBMIT_ATTEMPTS,
-        within_seconds=30,
-        first_pause_seconds=0.5,
-        max_pause_seconds=8,
-    )
-
-
-async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> bool | None:
-    """Ask the provider to stop a job and poll it at once. Whether the provider agreed; None without an answer."""
-    agreed: bool | None = None
-    try:
-        agreed = await dispatcher.provider.cancel(remote_id)
-    except ProviderError as error:
-        _log.info("%s could not be asked to cancel %s: %s", dispatcher.provider.name, remote_id, error)
-    dispatcher.poller.poll_soon(remote_id)
-    return agreed
-
-
 def _who(job: Job) -> str:
     """Describe a job in log lines."""
     return f"{job.request.model_id} for member {job.request.user_id} in server {job.request.guild_id}"
@@ -584,7 +557,3 @@ def failure_of(error: ProviderError) -> Failure:
     if isinstance(error, ProviderRejected) and not isinstance(error, ProviderDenied):
         return Failure(reason=FailureReason(error.reason), hint=error.hint)
     return Failure(reason=FailureReason.PROVIDER_UNAVAILABLE)
-
-
-def _never_left(error: Exception) -> bool:
-    return isinstance(error, ProviderUnavailable) and error.status is None

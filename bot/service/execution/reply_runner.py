@@ -24,7 +24,7 @@ from bot.domain.errors import StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.runtime.retry import retry_storage_errors
 from bot.service.context import ServiceContext
-from bot.service.execution.job_runner import JobRunner, cancel_at_provider
+from bot.service.execution.job_runner import JobRunner
 
 _log = logging.getLogger(__name__)
 
@@ -280,7 +280,7 @@ class ReplyRunner:
             return CancelOutcome.TOO_LATE
         if job.remote_id is None:
             return CancelOutcome.ASKED
-        agreed = await cancel_at_provider(dispatcher, job.remote_id)
+        agreed = await dispatcher.cancel(job.remote_id)
         await self._coordinator.notify_poll(job.id, job.remote_id)
         if agreed is None:
             return CancelOutcome.UNANSWERED
