@@ -1,4 +1,7 @@
-"""Quotes: the request body for one order of a model, checked field by field, and its price."""
+"""Quotes: the request body for one order of a model, checked field by field, and its price.
+
+`sent_options` reads from such a body what was sent, by the names under which it can be set again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any, cast
 from bot.catalogue import aspect_ratio, parameters
 from bot.catalogue.fields import SEED_MAX, Field
 from bot.catalogue.models import Model
-from bot.catalogue.order_text import weighted
+from bot.catalogue.order_text import OptionValue, joined, weighted
 from bot.domain.constraints import (
     AtLeastImages,
     AtMostImages,
@@ -22,10 +25,10 @@ from bot.domain.constraints import (
     Text,
 )
 from bot.domain.errors import BadOption, ModelUnavailable
-from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
+from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest
 from bot.domain.texts import is_visible
 
-IMAGE_KEY = "$picture"
+_IMAGE_KEY = "$picture"
 """Key of the number of an input image, in place of its URL."""
 _DEFAULT_FACTOR = 2
 
@@ -80,8 +83,8 @@ def fill_image_urls(body: Mapping[str, Any], urls: Sequence[str]) -> dict[str, A
 def _filled(value: Any, urls: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         inner = cast("Mapping[str, Any]", value)
-        if set(inner) == {IMAGE_KEY}:
-            return urls[inner[IMAGE_KEY]]
+        if set(inner) == {_IMAGE_KEY}:
+            return urls[inner[_IMAGE_KEY]]
         return fill_image_urls(inner, urls)
     if isinstance(value, list | tuple):
         return [_filled(element, urls) for element in cast("Sequence[Any]", value)]
@@ -168,7 +171,7 @@ class _BodyBuilder:
             option = "image" if ImageRole.SOURCE in field.purposes else "reference"
             raise self._bad(option, "missing", AtLeastImages(count=min_count))
         elements = [
-            field.element({IMAGE_KEY: index}, number, self._parts(field, self._attachments[index]))
+            field.element({_IMAGE_KEY: index}, number, self._parts(field, self._attachments[index]))
             for number, index in enumerate(indexes, start=1)
         ]
         if elements:
@@ -329,3 +332,65 @@ class _BodyBuilder:
             supported_options=parameters.options_of(self._model, self._request.kind),
             other=other,
         )
+
+
+# -- what was sent -------------------------------------------------------------------------------------
+
+
+def sent_options(model: Model | None, job: Job, *, style_name: Callable[[str], str] = str) -> dict[str, OptionValue]:
+    """Return every value that was sent, chosen or not, without prompt and seed, in the order of the model's options.
+
+    `style_name` finds the title of a style by its id. For a model that has left the catalogue, fields have their names.
+    """
+    values: dict[str, OptionValue] = {}
+    names = parameters.attachment_names_of(job.request)
+    for key, value in job.body.items():
+        field = model.fields.get(key) if model is not None else None
+        option = field.option if field is not None else key
+        if option not in ("prompt", "seed"):
+            values |= _of_field(option, field, value, names, style_name)
+    chosen = dict(job.request.options)
+    if model is not None and model.uses_width_and_height and "aspect_ratio" in chosen:
+        values = {name: values[name] for name in values if name not in ("width", "height")}
+        values["aspect_ratio"] = chosen["aspect_ratio"]
+    # Where an attached image went, if not to its usual field.
+    images = {name for name in chosen if model is not None and (found := model.field_for(name)) and found.is_for_images}
+    values |= {name: chosen[name] for name in sorted(images)}
+    order = (
+        {name: number for number, name in enumerate(parameters.options_of(model, job.request.kind))} if model else {}
+    )
+    return dict(sorted(values.items(), key=lambda pair: order.get(pair[0], len(order))))
+
+
+def _of_field(
+    option: str, field: Field | None, value: Any, names: list[str], style_name: Callable[[str], str]
+) -> dict[str, OptionValue]:
+    if isinstance(value, str | int | float | bool):
+        return {option: value}
+    elements = cast("list[Any]", value) if isinstance(value, list) else [value]
+    found: dict[str, OptionValue] = {}
+    listed: list[tuple[str, float | None]] = []
+    for element in elements:
+        if not isinstance(element, dict):
+            continue
+        pairs = cast("Mapping[str, Any]", element)
+        parts = {key: part for key, part in pairs.items() if isinstance(part, str | int | float) and key != "id"}
+        if "id" in pairs:
+            strength = parts.get("strength")
+            listed.append((str(pairs["id"]), None if isinstance(strength, str) else strength))
+        elif (index := _image_of(pairs)) is not None and index < len(names):
+            found |= {f"{names[index]}_{key}": part for key, part in parts.items()}
+    if len(listed) == 1 and field is not None and field.max_items == 1:
+        key, strength = listed[0]
+        return {option: key} | ({} if strength is None else {f"{option}_strength": strength})
+    if listed:
+        found[option] = joined((style_name(key), strength) for key, strength in listed)
+    return found
+
+
+def _image_of(element: Mapping[str, Any]) -> int | None:
+    """Return the number of the input image in a list element."""
+    for value in element.values():
+        if isinstance(value, dict) and _IMAGE_KEY in value:
+            return cast("dict[str, int]", value)[_IMAGE_KEY]
+    return None

@@ -25,8 +25,7 @@ from bot.catalogue import order_text
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import Model
 from bot.catalogue.order_text import Options, OptionValue, Template
-from bot.catalogue.quotes import Quote
-from bot.catalogue.sent_options import sent_options
+from bot.catalogue.quotes import Quote, sent_options
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.dispatch.heavy_work import HeavyWork, MemberTurns
