@@ -39,8 +39,7 @@ from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.alerts.top_ups import TopUps
 from cogs.alerts.welcome import Welcome
 from cogs.generate.compare import Compare, VoteButton
-from cogs.generate.delivery.final_reply import DeliveryParts
-from cogs.generate.delivery.reply_updater import ReplyUpdater
+from cogs.generate.delivery.reply_updater import DeliveryParts, ReplyUpdater
 from cogs.generate.edit import MENU_NAME, Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton

@@ -16,7 +16,7 @@ import pytest
 from tests.support.discord_stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_FILES = 86
+MAX_FILES = 85
 
 
 class Recorder:

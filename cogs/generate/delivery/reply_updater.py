@@ -11,23 +11,31 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import aiohttp
 import discord
 
 from bot.domain.errors import ImagesNotHosted, LedgerError, MediaError, StoreError
-from bot.domain.jobs import Reply, ReplyAddress, StoredImage
+from bot.domain.jobs import Delivery, Reply, ReplyAddress, StoredImage
 from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
+from bot.service.job_service import JobService
+from bot.service.views import ReplyView
 from cogs.alerts import catalogue_question
-from cogs.generate.delivery.final_reply import DeliveryParts, FinalReply
+from cogs.alerts.log_channel import LogChannel
+from cogs.alerts.operator_alerts import OperatorAlerts
+from cogs.generate.delivery.attached_images import files_of
 from cogs.generate.delivery.hosted_images import HostedImages
-from cogs.generate.delivery.last_edit import StateChanged
+from cogs.generate.delivery.last_edit import DeliveryImpossible, LastEdit, StateChanged
+from cogs.generate.review.requests import ReviewRequests
+from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
 from cogs.ui import card
 from cogs.ui.components import Layout
 from cogs.ui.discord_api.discord_errors import is_final
+from cogs.ui.discord_api.message_api import MessageApi, PostedMessage
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +45,18 @@ FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 60.0
 
 MAX_IDLE_EDITORS = 10_000
 """Unfinished replies, shown as they are, whose state is kept; what changes after that may be edited once more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryParts:
+    """What shows replies, and whom the final state of one is told to."""
+
+    service: JobService
+    messages: MessageApi
+    log_channel: LogChannel
+    operator_alerts: OperatorAlerts
+    upscale_prices: UpscalePrices
+    review_requests: ReviewRequests
 
 
 class ReplyUpdater:
@@ -156,7 +176,7 @@ class _Editor:
             self.address = view.reply.address
             set_locale(self.address.language)
             if view.reply.is_final:
-                final_reply = FinalReply(view, self._parts, status_edit=self._status_edit)
+                final_reply = _FinalReply(view, self._parts, status_edit=self._status_edit)
                 try:
                     await final_reply.deliver()
                 except StateChanged:
@@ -217,6 +237,85 @@ class _Editor:
                 self._retry_seconds = min(seconds, MAX_RETRY_SECONDS)
                 self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
                 self._shown_hash, self._failed_hash = None, layout_hash
+
+
+class _FinalReply:
+    """One delivery of the final state of a reply. An error of our own leaves it to be repeated by a new object."""
+
+    def __init__(self, view: ReplyView, parts: DeliveryParts, *, status_edit: asyncio.Task[None] | None) -> None:
+        self._view = view
+        self._reply = view.reply
+        self._parts = parts
+        self._service = parts.service
+        self._status_edit = status_edit
+
+    async def deliver(self) -> None:
+        """Show the final state, record the delivery and log it in the server.
+
+        Raises StateChanged, StoreError, MediaError.
+        """
+        if self._reply.delivery is not Delivery.PENDING:
+            return
+        self._view = replace(self._view, upscale_usd_micros=await self._parts.upscale_prices.price(self._reply))
+        last_edit = LastEdit(
+            self._view,
+            service=self._service,
+            messages=self._parts.messages,
+            operator_alerts=self._parts.operator_alerts,
+            status_edit=self._status_edit,
+        )
+        try:
+            posted = await last_edit.show()
+        except DeliveryImpossible as error:
+            _log.warning(
+                "reply %s for member %d in server %d can no longer be shown: %s",
+                self._reply.id,
+                self._reply.user_id,
+                self._reply.address.guild_id,
+                error,
+            )
+            if await self._record(Delivery.IMPOSSIBLE):
+                self._service.metrics.delivered(Delivery.IMPOSSIBLE.value)
+                self._tell_moderators(last_edit, message_id=None)
+            return
+        ids = {image.sha256: posted.attachment_ids.get(image.shown.filename) for image in last_edit.images}
+        finished_at = max((job.job.finished_at for job in self._view.jobs if job.job.finished_at), default=None)
+        seconds = (self._service.now() - finished_at).total_seconds() if finished_at else None
+        is_first = await self._record(
+            Delivery.DELIVERED,
+            attachment_ids={sha256: found for sha256, found in ids.items() if found is not None},
+            posted=posted,
+        )
+        if is_first:  # otherwise another process delivered it first and has logged it
+            self._service.metrics.delivered(Delivery.DELIVERED.value, seconds)
+            self._tell_moderators(last_edit, message_id=posted.message_id)
+
+    async def _record(
+        self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, posted: PostedMessage | None = None
+    ) -> bool:
+        """Record the delivery; False if another process has already done so."""
+        has_moved = posted is not None and posted.message_id != self._reply.address.message_id
+        return await self._service.store.set_delivery(
+            self._reply.id,
+            delivery,
+            attachment_ids=attachment_ids,
+            message_id=posted.message_id if posted and has_moved else None,
+            channel_id=posted.channel_id if posted and has_moved else None,
+        )
+
+    def _tell_moderators(self, last_edit: LastEdit, *, message_id: int | None) -> None:
+        """Log the order; one that waits for their review is logged once they have decided."""
+        if self._reply.is_waiting_for_review:
+            self._parts.review_requests.ask_soon(self._reply.id)
+            return
+        images = last_edit.images
+        self._parts.log_channel.finished(
+            self._view,
+            message_id=message_id,
+            images=[image.shown for image in images if image.data],
+            files=lambda: files_of(images),
+            hide_prompt=last_edit.prompt_is_hidden,
+        )
 
 
 def _is_own_failure(error: Exception) -> bool:
