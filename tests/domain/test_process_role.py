@@ -57,7 +57,10 @@ def test_only_gateways_have_shards(role: str, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--role", "gateway", "--shards", "2/2"], "must be of the form 0-3/16"), (["--role", "boss"], "invalid")],
+    [
+        (["--role", "gateway", "--shards", "2/2"], "must be of the form 0-3/16"),
+        (["--role", "boss"], "must be all, gateway or worker"),
+    ],
 )
 def test_a_wrong_argument_is_named(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
