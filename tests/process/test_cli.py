@@ -152,19 +152,6 @@ def test_the_version_is_one_line_that_the_changelog_dates_and_needs_no_setting(
     assert re.search(rf"^## {re.escape(version)} · \d{{4}}-\d{{2}}-\d{{2}}$", changelog, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("argument", "value", "right"),
-    [("--role", "boss", "must be all, gateway or worker"), ("--shards", "one", "must be of the form 0-3/16 or 5/16")],
-)
-def test_a_wrong_argument_is_refused_with_what_would_be_right(
-    capsys: pytest.CaptureFixture[str], argument: str, value: str, right: str
-):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([argument, value])
-    assert ended.value.code == 2
-    assert right in capsys.readouterr().err
-
-
 def test_an_interrupt_from_the_keyboard_is_no_failure(directory: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
