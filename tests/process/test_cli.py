@@ -419,6 +419,19 @@ def test_nothing_is_restored_while_the_bot_runs(ledger_file: Path, tmp_path: Pat
     assert one_line(capsys.readouterr().err).endswith("Stop it first.")
 
 
+def test_a_database_that_cannot_be_compared_with_the_backup_is_not_replaced(
+    ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    backup = tmp_path / "backup.sqlite3"
+    cli.main(["backup", str(backup)])
+    capsys.readouterr()
+    before = ledger_file.read_bytes()
+    Path(f"{ledger_file}-wal").mkdir()
+    assert cli.main(["restore", str(backup)]) == 1
+    assert one_line(capsys.readouterr().err).startswith("data/bot.sqlite3 could not be compared with the backup: ")
+    assert ledger_file.read_bytes() == before
+
+
 # -- the catalogue --------------------------------------------------------------------------------------------
 
 

@@ -72,6 +72,8 @@ def verify_file(path: Path) -> list[Finding]:
                 raise older_version(path)
             return verify(connection)
     except sqlite3.DatabaseError as error:
+        if not schema.is_damage(error):
+            raise StoreError(f"{path} cannot be read: {error}.") from error
         raise schema.unusable(path, f"is damaged ({error})") from error
 
 

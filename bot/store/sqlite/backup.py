@@ -111,6 +111,8 @@ def _checked_backup(source: Path) -> Path:
             findings = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.DatabaseError as error:
+        if not schema.is_damage(error):
+            raise
         raise DatabaseUnusable(f"The backup {source} is damaged ({error}). Try an older one.") from error
     except DatabaseUnusable as error:
         raise DatabaseUnusable(f"The backup cannot be used. {error}") from error
@@ -126,8 +128,15 @@ def _refuse_to_lose(backup: Path, target: Path) -> None:
         with closing(connect(target)) as connection:  # also writes a log left by a crash back into the file
             version = schema.version_of(connection)
             in_target = progress(connection, version=version)
-    except (sqlite3.DatabaseError, DatabaseUnusable):
+    except DatabaseUnusable:
         return
+    except sqlite3.DatabaseError as error:
+        if schema.is_damage(error):
+            return
+        raise StoreError(
+            f"{target} could not be compared with the backup: {error}. End what else uses it, or move it and its -wal "
+            f"file away if it is to be lost."
+        ) from error
     with closing(connect_for_reading(backup)) as connection:
         version_of_backup = schema.version_of(connection)
         in_backup = progress(connection, version=version_of_backup)

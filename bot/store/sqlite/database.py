@@ -375,7 +375,7 @@ def _prepare(path: Path) -> None:
             _check_ledger(connection, path)
         schema.check_complete(connection, path)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked, full, unreadable: not the file's fault
+        if not schema.is_damage(error):
             raise
         raise schema.unusable(path, f"is damaged ({error})") from error
     finally:

@@ -81,6 +81,13 @@ def unusable(path: Path, what: str) -> DatabaseUnusable:
     )
 
 
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Return whether it is the file's fault: not a lock, a full or read-only disk, or a missing permission."""
+    # A missing table is an OperationalError too, with the general code; errors of the driver itself have none.
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR
+
+
 def check_header(path: Path) -> None:
     """Raise DatabaseUnusable unless the file begins like an SQLite database. An emptied file is a damaged one.
 
